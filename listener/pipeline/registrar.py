@@ -18,13 +18,20 @@ import contextlib
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
-from unlost.listener.ports.dead_letters import Burial, LetterRegister, Letters, Standing, StoreLoss
+from unlost.listener.ports.dead_letters import (
+    Burial,
+    LetterRegister,
+    Letters,
+    Standing,
+    StoreLoss,
+    each_claim_once,
+)
 
 RETRY_SECONDS = 0.5
 READ_AGAIN_SECONDS = 5.0
@@ -161,7 +168,7 @@ class Registrar:
                 await self._changed.wait()
 
     async def _enter(self, burials: Sequence[Burial], *, entered: bool) -> None:
-        for some in _each_claim_once(burials):
+        for some in each_claim_once(burials):
             try:
                 standings = await self._register.enter(some)
             except Permanent as error:
@@ -192,17 +199,6 @@ class Registrar:
         middle = len(burials) // 2
         await self._enter(burials[:middle], entered=entered)
         await self._enter(burials[middle:], entered=entered)
-
-
-def _each_claim_once(burials: Sequence[Burial]) -> Iterator[list[Burial]]:
-    """Split the letters into parts in which each claim occurs once: nearly always one part."""
-    left = list(burials)
-    while left:
-        first: dict[str, Burial] = {}
-        for one in left:
-            first.setdefault(one.claim_id, one)
-        yield list(first.values())
-        left = [one for one in left if first[one.claim_id] is not one]
 
 
 def _to_look_at_again(found: Iterable[tuple[Burial, Standing]], *, entered: bool) -> list[Burial]:

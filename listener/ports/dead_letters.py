@@ -4,7 +4,7 @@ A failed call raises ``Transient`` (it may have taken effect, or may still do so
 as it is).
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -25,6 +25,17 @@ class Burial(msgspec.Struct, frozen=True, gc=False):
     letter_id: str
     claimed: bool = True
     order_key: str | None = None
+
+
+def each_claim_once(burials: Sequence[Burial]) -> Iterator[list[Burial]]:
+    """Split the letters into parts in which each claim occurs once: one statement cannot enter it twice."""
+    left = list(burials)
+    while left:
+        first: dict[str, Burial] = {}
+        for one in left:
+            first.setdefault(one.claim_id, one)
+        yield list(first.values())
+        left = [one for one in left if first[one.claim_id] is not one]
 
 
 class Resolved(msgspec.Struct, frozen=True, gc=False):

@@ -150,14 +150,3 @@ def unread(row: asyncpg.Record, about: asyncpg.Record, why: str) -> LetterEntry:
         route=about["route"],
     )  # fmt: skip
     return LetterEntry(letter, state_of(row), unreadable=why)
-
-
-def each_claim_once(burials: Sequence[Burial]) -> Iterator[list[Burial]]:
-    """Burials in parts, none of which has a claim twice: one statement cannot enter it twice."""
-    left = list(burials)
-    while left:
-        first: dict[str, Burial] = {}
-        for one in left:
-            first.setdefault(one.claim_id, one)
-        yield list(first.values())
-        left = [one for one in left if first[one.claim_id] is not one]

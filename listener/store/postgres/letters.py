@@ -18,6 +18,7 @@ from unlost.dlq.record.letter import Damaged, decode
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import WAITING, LetterState, Record, Status, after
 from unlost.dlq.store.entries import BYTES_AT_ONCE, LetterEntry
+from unlost.listener.ports.dead_letters import each_claim_once
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_rows import (
@@ -25,7 +26,6 @@ from unlost.listener.store.postgres.letter_rows import (
     alike,
     columns,
     conditions,
-    each_claim_once,
     newest_edits,
     quoted,
     record_of,
