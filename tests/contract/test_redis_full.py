@@ -46,6 +46,7 @@ def server() -> Iterator[ValkeyServer]:
 def admin(server: ValkeyServer) -> Iterator[Redis]:
     with Redis.from_url(server.url) as client:
         client.flushall()
+        client.config_resetstat()  # the server also counts the errors of other tests
         yield client
 
 
