@@ -91,7 +91,7 @@ def check_order(order_by: str, sources: Sequence[Source], routes: Mapping[str, s
         if (key := key_of(one)) and not re.fullmatch(PATH, key):
             raise Misconfigured(f"SOURCE={one.name}: key={key!r} must be a path in the event, as payload.account_id")
     said = [f"ORDER_BY={order_by}"] * bool(order_by) + [f"key={key!r} of {pattern}" for pattern, key in routes.items()]
-    dealt = [one for one in sources if one.shared and not getattr(one, "partitioned", False)]
+    dealt = [one for one in sources if one.shared and not one.partitioned]
     own = [f"key={key!r} of {one.name}" for one in dealt if (key := key_of(one))]
     wrong = [one.name for one in dealt if said or key_of(one)]
     if wrong:

@@ -138,6 +138,11 @@ class Source(Protocol):
         """Whether each message goes to one member of the group."""
         ...
 
+    @property
+    def partitioned(self) -> bool:
+        """Whether a shared source gives messages with one key to the same member, in their order (``ORDER_BY``)."""
+        ...
+
     def open(self, cursor: Callable[[], Awaitable[str | None]]) -> AbstractAsyncContextManager[Session]:
         """Open it; ``SourceEnded`` if that fails. ``cursor`` finds where to continue, if the source wants to know."""
         ...

@@ -156,6 +156,7 @@ class BrokerSource:
 
     name = "broker"
     shared = True
+    partitioned = False
     resumes = True
 
     def __init__(self, process: Process, broker: SimulatedBroker) -> None:

@@ -56,6 +56,30 @@ def test_names_of_code_that_a_guide_for_contributors_uses_exist(name: str):
     assert [one for one in spans if not known.issuperset(one.split("."))] == []
 
 
+A_PLACE = re.compile(r"((?:`\w+`(?:, | and ))*`\w+`)(?: \([^)]*\))?\s+(?:in|of)\s+`([\w./-]+\.py)`")
+
+
+def places(text: str) -> list[tuple[str, str]]:
+    """Each name with the file in which a page says that it stands."""
+    return [(name, path) for names, path in A_PLACE.findall(text) for name in re.findall(r"`(\w+)`", names)]
+
+
+def stands_in(name: str, path: str) -> bool:
+    files = [ROOT / one[1:] for one in TREE if one.endswith(f"/{path}")]
+    return any(re.search(rf"\b{name}\b", file.read_text(encoding="utf-8")) for file in files)
+
+
+def test_names_stand_in_the_files_that_the_guide_for_contributors_says():
+    found = places((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(found) > 10
+    assert [one for one in found if not stands_in(*one)] == []
+
+
+def test_a_name_in_another_file_is_found():
+    page = "`Gaps` and `Rows` in `ports/gaps.py`, `Rows` of `listener/ports/rows.py`"
+    assert [one for one in places(page) if not stands_in(*one)] == [("Rows", "ports/gaps.py")]
+
+
 def test_a_path_that_does_not_exist_is_found():
     page = "`listener/none.py`, `manager.py`, `unlost/ops/kit`, `claims/manager.py`, `feed.toml`, [a](b.py)"
     assert [path for path in paths(page) if not exists(path)] == ["listener/none.py"]

@@ -62,6 +62,7 @@ class JetStream:
     """A ``Source``."""
 
     shared = True
+    partitioned = False
     resumes = True
 
     def __init__(

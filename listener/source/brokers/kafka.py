@@ -44,7 +44,6 @@ class Kafka:
 
     shared = True
     partitioned = True
-    """Each partition goes to one member of the group, so the order in it is kept (``check_order``)."""
     resumes = True
 
     def __init__(self, options: KafkaOptions, positions: Positions) -> None:

@@ -97,6 +97,7 @@ class Rabbit:
     """A ``Source``."""
 
     shared = True
+    partitioned = False
     resumes = True
 
     def __init__(self, options: RabbitOptions) -> None:

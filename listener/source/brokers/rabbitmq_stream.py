@@ -57,6 +57,7 @@ class RabbitStream:
     """A ``Source``."""
 
     shared = False
+    partitioned = False
     resumes = True
 
     def __init__(self, options: RabbitOptions, group: Group, declare: Declare) -> None:

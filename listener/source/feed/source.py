@@ -47,6 +47,8 @@ class Counts:
 class FeedSource:
     """A ``Source``."""
 
+    partitioned = False
+
     def __init__(
         self,
         name: str,

@@ -43,6 +43,7 @@ class StreamSource:
     """A ``Source``."""
 
     shared = False
+    partitioned = False
 
     def __init__(
         self, options: StreamOptions, *, open_connection: Open | None = None, reports: ReportsCursors | None = None

@@ -184,7 +184,7 @@ def test_what_is_asked_for_replaces_what_was_asked_for_and_nothing_else():
 
 async def test_an_error_beside_reading_ends_the_session_and_says_why():
     class Beating:
-        name, resumes, shared = "s", False, False
+        name, resumes, shared, partitioned = "s", False, False, False
 
         @contextlib.asynccontextmanager
         async def open(self, cursor: Any) -> AsyncIterator[FailingHeartbeat]:
@@ -205,7 +205,7 @@ async def test_what_makes_no_sense_ends_the_session_and_nothing_else():
             await self.ended.wait()
 
     class Sending:
-        name, resumes, shared = "s", True, False
+        name, resumes, shared, partitioned = "s", True, False, False
 
         @contextlib.asynccontextmanager
         async def open(self, cursor: Any) -> AsyncIterator[Senseless]:

@@ -26,7 +26,7 @@ class LibraryError(Exception):
 class Failing:
     """A source, and its session, that raises in one place."""
 
-    name, resumes, shared = "s", True, True
+    name, resumes, shared, partitioned = "s", True, True, False
     opening = Opening()
 
     def __init__(self, where: str, error: Callable[[], BaseException]) -> None:
