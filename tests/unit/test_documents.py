@@ -26,6 +26,15 @@ def leads_somewhere(page: Path, link: str) -> bool:
     return not anchor or anchor in anchors(target.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("index", ["llms.txt", "docs/README.md"])
+def test_an_index_names_every_page(index: str):
+    page = ROOT / index
+    named = {(page.parent / link.partition("#")[0]).resolve() for link in links(page.read_text(encoding="utf-8"))}
+    left_out = {ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs" / "decisions").glob("0*.md"), page}
+    left_out |= {ROOT / "docs" / "README.md"}
+    assert [str(one.relative_to(ROOT)) for one in PAGES if one not in named | left_out and one.suffix == ".md"] == []
+
+
 FOLDERS = ("listener", "producer", "dlq", "ops", "grafana", "tests", "docs")
 TREE = [f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder, *(ROOT / folder).rglob("*"))]
 A_PATH = re.compile(rf"(?:unlost/)?(?:{'|'.join(FOLDERS)})/[\w./-]*|[\w./-]+\.(?:py|sql|lua)")
