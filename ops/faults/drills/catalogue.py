@@ -38,8 +38,9 @@ from unlost.ops.faults.drills.restores import (
     until_noticed,
 )
 
+FAILOVER = 35.0
+"""How long a failover by Patroni takes: its leader's key lives for 30 s."""
 LONG_OUTAGE = 40.0
-"""Longer than a failover by Patroni takes (35 s)."""
 REDIS_BARS = Bars(progress=3.0, recover=5.0, pause=1.0)
 POSTGRES_BACK = 2.0
 TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
@@ -87,8 +88,11 @@ POSTGRES = (
     Drill("postgres-killed", "PostgreSQL is killed with -9 and recovers; its unlogged claims are gone.",
           damage=kill("postgres"), during=pause(1.0), heal=start("postgres"),
           bars=Bars(progress=POSTGRES_BACK)),
-    Drill("standby-promoted", "PostgreSQL is killed, and its synchronous standby is promoted.",
-          damage=kill("postgres"), during=pause(3.0), heal=lambda stage: stage.promote_standby(),
+    Drill("standby-promoted", "PostgreSQL is killed. Its synchronous standby is promoted after 35 s, as in Patroni.",
+          damage=kill("postgres"), during=pause(FAILOVER), heal=lambda stage: stage.promote_standby(),
+          bars=Bars(progress=POSTGRES_BACK), standby=True),
+    Drill("standby-cut-off", "The synchronous standby falls silent for 40 s, so PostgreSQL acknowledges no commit.",
+          damage=freeze("standby"), during=pause(LONG_OUTAGE), heal=thaw("standby"),
           bars=Bars(progress=POSTGRES_BACK), standby=True),
     Drill("pooler-restarted", "The pgbouncer before PostgreSQL (transaction mode) is killed, and started again.",
           damage=kill("pooler"), during=pause(3.0), heal=start("pooler"), bars=Bars(progress=POSTGRES_BACK),

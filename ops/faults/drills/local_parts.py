@@ -26,6 +26,7 @@ from unlost.ops.system.child import Child
 from unlost.ops.system.grace import grace_of
 from unlost.ops.system.layout import Layout
 from unlost.ops.system.pooler import Pooler
+from unlost.ops.system.postgres_pair import PostgresPair
 from unlost.ops.system.redis_topologies import RedisTopology
 from unlost.ops.system.system import System
 
@@ -157,6 +158,7 @@ class LocalParts:
             "redis": lambda: self._system.valkey.child,
             "redis-primary": lambda: self._topology.primary().child,
             "postgres": lambda: self._system.postgres.child,
+            "standby": lambda: self._pair.standby.child,
             "pooler": lambda: self._pooler.child,
         }
         if part in parts:
@@ -183,9 +185,13 @@ class LocalParts:
 
     async def promote_standby(self) -> None:
         """See ``Stage``."""
+        await asyncio.to_thread(self._pair.promote)
+
+    @property
+    def _pair(self) -> PostgresPair:
         if self._system.pair is None:
             raise StageError("this stage was set up with one PostgreSQL")
-        await asyncio.to_thread(self._system.pair.promote)
+        return self._system.pair
 
     @property
     def _pooler(self) -> Pooler:
