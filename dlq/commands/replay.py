@@ -136,6 +136,8 @@ class Job:
         self._insists = insists
         self._by = by
         self._where = ""
+        self._away = False
+        """Whether the replay ended because the servers went away, and PostgreSQL does not answer even now."""
         self._replay: Replay | None = None
         self._found = Plan()
 
@@ -174,7 +176,7 @@ class Job:
         result += f", {report.behind:,} blocked by an earlier letter of the same key" if report.behind else ""
         why = report.error or report.stopped or ("interrupted" if report.interrupted else "")
         act = Act(self._by, "dlq replay", "replayed", about(self._selection, self._where), why, result)
-        asyncio.run(noted(self._settings, self._files, act))
+        asyncio.run(noted(self._settings, self._files, act, away=self._away))
 
     def _report_end(self, found: Plan, report: ReplayReport) -> int:
         if self._settings.redact:
@@ -211,7 +213,9 @@ class Job:
             if why := wrong_group(self._settings.group, found.groups):
                 raise UsageProblem(why)
             self._reporter.begins(found)
-            return found, await self._rerun_all(found, taking) if found.letters else ReplayReport()
+            report = await self._rerun_all(found, taking) if found.letters else ReplayReport()
+            self._away = bool(report.error) and not await store.still_answers()
+            return found, report
 
     async def _rerun_all(self, found: Plan, taking: TakenLetters) -> ReplayReport:
         with self._reporter.progress(found.letters) as advance:

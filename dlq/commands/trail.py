@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from unlost.listener.store.postgres.trail import TableTrail
 
 
-async def noted(settings: StoreSettings, files: Sequence[Path], act: Act) -> None:
-    """Write an act into the trail."""
+async def noted(settings: StoreSettings, files: Sequence[Path], act: Act, *, away: bool = False) -> None:
+    """Write an act into the trail. ``away``: PostgreSQL is known not to answer, so it is not asked."""
     url = settings.database_url
-    if url is not None and "database_url" in settings.model_fields_set:
+    if away:
+        say("warning: the trail goes on in a file: PostgreSQL does not answer", err=True)
+    elif url is not None and "database_url" in settings.model_fields_set:
         from unlost.listener.store.postgres.database import Database
         from unlost.listener.store.postgres.trail import TableTrail
 

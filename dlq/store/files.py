@@ -125,6 +125,10 @@ class FileLetters:
         found = await asyncio.to_thread(lambda: [history_of(path, letter_ids) for path in self.paths])
         return {one: [record for some in found for record in some.get(one, ())] for one in letter_ids}
 
+    async def still_answers(self) -> bool:
+        """See ``LetterStore``. No server is needed."""
+        return True
+
     async def plan(self, selection: Selection, limit: int) -> Plan:
         """See ``LetterStore``."""
         return await asyncio.to_thread(lambda: plan([snapshot(path) for path in self.paths], selection, limit))

@@ -118,6 +118,9 @@ class LetterStore(Protocol):
     async def plan(self, selection: Selection, limit: int) -> Plan:
         """Return what a replay of these letters would do."""
 
+    async def still_answers(self) -> bool:
+        """Return whether the letters can be used now. If not, all later calls fail at once: locks end by themselves."""
+
     def replaying(
         self, selection: Selection, limit: int, about: str, takes: frozenset[Status] | None = None
     ) -> AbstractAsyncContextManager[TakenLetters]:

@@ -5,6 +5,7 @@ outage counts against no event. A person watches a replay, so it ends after an o
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from functools import partial
@@ -28,6 +29,8 @@ OPEN_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
 """How long nothing may be claimed or stored before the replay gives up all events in progress."""
 LOOK_SECONDS = 0.25
+LEAVE_SECONDS = 1.0
+"""How long to wait for PostgreSQL once more after giving up."""
 
 
 class NoDeadLetterSink:
@@ -97,12 +100,15 @@ class EngineRerun:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release what is held and leave."""
+        """Release what is held and leave. Peers need not be left in order: our row in the membership expires."""
+        given_up = self._watching is not None and self._watching.done()
         await self._engine.pipeline.drain(0.0)
         for task in filter(None, (self._watching, self._running, *self._effects)):
             task.cancel()
             await asyncio.wait({task})
-        await self._engine.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS if given_up else None):
+                await self._engine.leave()
         await self._engine.close()
 
     def live_handlers(self) -> Sequence[tuple[str, str | None]]:

@@ -13,7 +13,7 @@ from types import TracebackType
 
 import asyncpg
 
-from unlost.listener.core.errors import Misconfigured, Transient
+from unlost.listener.core.errors import Misconfigured, Permanent, Transient, Unavailable
 from unlost.listener.store.postgres.address import public_address, servers_of
 from unlost.listener.store.postgres.connections import (
     Connection,
@@ -78,6 +78,7 @@ class Database:
         self._keeps_statements: bool | None = None
         """Whether statements stay prepared; None: not asked yet."""
         self._asking = asyncio.Lock()
+        self._given_up = False
         self.claims_place: str | None = None
         """The incarnation of the claims table that this process saw last. Claims in any other are refused."""
 
@@ -104,7 +105,21 @@ class Database:
 
     def acquire(self, doing: str = "using PostgreSQL") -> "Borrowed":
         """Acquire a connection, with ``async with``. ``doing`` is part of the message of any failure."""
+        if self._given_up:
+            raise Unavailable(f"{doing}: PostgreSQL does not answer")
         return Borrowed(self._pool, doing, self._react)
+
+    async def still_answers(self, within: float) -> bool:
+        """Return whether PostgreSQL answers within this time. If not, all later calls fail at once.
+
+        For the end of a process that has waited for it long enough.
+        """
+        with contextlib.suppress(Transient, Permanent, TimeoutError):
+            async with asyncio.timeout(within), self.acquire("looking whether PostgreSQL answers") as connection:
+                await connection.execute("SELECT 1")
+                return True
+        self._given_up = True
+        return False
 
     async def expire(self) -> None:
         """Never hand out again the connections that are open now."""

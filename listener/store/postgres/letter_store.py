@@ -33,6 +33,8 @@ LIST_BYTES = 16 * 1024 * 1024
 NO_LIMIT = 2**62
 KEPT_BYTES = 200
 LEASE_SECONDS = 30.0
+ANSWER_SECONDS = 1.0
+"""How long a replay that gives up waits for PostgreSQL once more, to free its leases. They end by themselves too."""
 FIRST = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
@@ -190,6 +192,10 @@ class TableLetters:
                     sums.by_reason[reason] += taken
                     sums.handlers[handler] += taken
         return sums
+
+    async def still_answers(self) -> bool:
+        """See ``LetterStore``."""
+        return await self._database.still_answers(ANSWER_SECONDS)
 
     @contextlib.asynccontextmanager
     async def replaying(

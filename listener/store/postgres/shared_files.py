@@ -17,7 +17,7 @@ from unlost.dlq.store.port import TakenLetters, taken_by
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
-from unlost.listener.store.postgres.letter_store import LEASE_SECONDS, in_time, renewing
+from unlost.listener.store.postgres.letter_store import ANSWER_SECONDS, LEASE_SECONDS, in_time, renewing
 from unlost.listener.store.postgres.letters import LetterTable
 
 AWAY = (Transient, Permanent, Misconfigured, *LIBRARY_ERRORS)
@@ -29,6 +29,10 @@ class SharedFiles(FileLetters):
     def __init__(self, files: FileLetters, database: Database) -> None:
         super().__init__(files.paths)
         self._table = LetterTable(database)
+
+    async def still_answers(self) -> bool:
+        """See ``LetterStore``."""
+        return await self._table.database.still_answers(ANSWER_SECONDS)
 
     @contextlib.asynccontextmanager
     async def replaying(

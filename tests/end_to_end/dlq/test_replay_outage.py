@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 from unlost.dlq.record.sidecar import states
+from unlost.dlq.record.trail import trail_beside
 from unlost.dlq.replay.plan import LOCKED
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.facts import EventBuried, EventsStored
@@ -23,6 +25,8 @@ from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.valkey import ValkeyServer
 
 QUICK, HELD = 5, 10
+QUICKLY = 9.0
+"""Seconds: 2 of patience, then 1 for each of its two databases to be found away, and margin for a busy machine."""
 PROGRAM = """
 from functools import partial
 from unlost.dlq.commands.replay import replay_command
@@ -175,8 +179,11 @@ async def test_an_outage_of_postgresql_ends_a_replay_and_leaves_its_letters(
     await until_held_at_work(servers)
     async with outage(servers, own_postgres):
         (servers["directory"] / "go").touch()
+        began = time.monotonic()
         code, report, err = await end_of(process)
+        took = time.monotonic() - began
     assert (code, report["stored"], report["failed"]) == (1, QUICK, 0)
+    assert took < QUICKLY, "once it has given up, it waits no longer for PostgreSQL"
     assert report["error"].startswith("PostgreSQL ")
     assert err.count("error: ") == 1, err
     assert "run the replay again" in err
@@ -187,6 +194,7 @@ async def test_an_outage_of_postgresql_ends_a_replay_and_leaves_its_letters(
         assert still_leased == {}, "only the events were locked, so the letters were freed"
     else:
         assert len(still_leased) == HELD, "PostgreSQL was away, so they could not be freed"
+        assert trail_beside(servers["directory"] / "a.jsonl").exists(), "PostgreSQL was not asked for its trail"
         assert max(still_leased.values()) <= LEASE_SECONDS
         code, report, _ = await end_of(await start_replay(servers, handler))
         assert (code, report["resolved"], report["failed"], report["elsewhere"]) == (LOCKED, 0, 0, HELD)
