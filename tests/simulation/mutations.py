@@ -47,6 +47,7 @@ from unlost.listener.pipeline.peers.segments import Segment
 from unlost.listener.pipeline.registrar import Registrar
 from unlost.listener.pipeline.retries import Retries
 from unlost.listener.pipeline.route_breaker import RouteBreaker
+from unlost.listener.pipeline.route_pauses import RoutePauses
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
@@ -67,7 +68,6 @@ REACHED = {
     ),
     Claiming: ("_condemned", "_intake", "_policy", "_route_lost", "_to_be_looked_up"),
     EffectDelivery: ("_deliver", "_rows"),
-    Handling: ("_unpark",),
     Healer: ("_letters", "_try"),
     Inlet: ("_acknowledge",),
     Intake: ("_ours", "_settled_segments"),
@@ -839,7 +839,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "parked-are-forgotten": (
         "events that wait unclaimed for a route are forgotten",
-        [(Handling, "_unpark", lambda _: lambda _self, lane, _count: lane.parked.clear())],
+        [(RoutePauses, "unpark", lambda _: lambda _self, lane, _count: lane.parked.clear())],
     ),
     "effect-before-commit": (
         "effects are written outside of the transaction of their row",

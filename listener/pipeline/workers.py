@@ -1,0 +1,65 @@
+"""Workers: tasks that take waiting attempts one after another, and end when none may start.
+
+Starting a worker costs more than many events, so there is none for each event. The transactions of one worker follow
+each other on one connection, see ``TransactionPipeline``.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from unlost.listener.pipeline.event_tasks import EventTasks, this_task
+from unlost.listener.pipeline.exclusive_gate import ExclusiveGate
+from unlost.listener.pipeline.lanes import Attempt, Lane, Lanes
+from unlost.listener.ports.rows import TransactionPipeline
+
+Take = Callable[[Attempt, TransactionPipeline], Awaitable[None]]
+
+
+class Workers:
+    """Up to ``at_once`` workers, and the gate at which fresh events wait. ``take`` makes one attempt."""
+
+    def __init__(self, lanes: Lanes, tasks: EventTasks, *, at_once: int, take: Take) -> None:
+        self._lanes = lanes
+        self._tasks = tasks
+        self._at_once = at_once
+        self._take = take
+        self._workers: set[asyncio.Task[None]] = set()
+        self.gate = ExclusiveGate(opened=self.start_all)
+
+    def start_all(self) -> None:
+        """Start workers for all events that waited, such as while the gate was closed to fresh events."""
+        for _ in range(min(len(self._lanes), self._at_once)):
+            self.start()
+
+    def start(self) -> None:
+        """Start a worker if an attempt may start and none is free for it."""
+        if not self._tasks.ending and len(self._workers) < self._at_once and self._next_attempt():
+            task = self._tasks.start(self._work(), "worker")
+            self._workers.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Replace a worker that was cancelled because the claim of its event was lost, if others wait."""
+        self._workers.discard(task)
+        if not task.cancelled() and task.exception():
+            self._tasks.ending = True
+        self.start()
+
+    async def _work(self) -> None:
+        task, lane = this_task(), None
+        transactions = TransactionPipeline(lambda: self._another_waits(lane))
+        try:
+            while not task.cancelling() and (attempt := self._next_attempt()):  # a handler may swallow it
+                lane = attempt.lane
+                self._lanes.take(attempt)
+                await self._take(attempt, transactions)
+        finally:
+            await transactions.rest()
+
+    def _another_waits(self, ending: Lane | None) -> bool:
+        """Return whether an event waits for this worker, whose attempt in this lane ends, since all others are busy."""
+        return len(self._workers) == self._at_once and self._next_attempt(ending) is not None
+
+    def _next_attempt(self, ending: Lane | None = None) -> Attempt | None:
+        """Return the next event to run. Events inside the gate may run; fresh ones wait while it is closed."""
+        return self._lanes.next(fresh=not self.gate.closed, ending=ending)
