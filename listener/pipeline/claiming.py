@@ -8,9 +8,7 @@ itself. Without a handler none of the user's code runs, and lapsed claims are ta
 """
 
 import asyncio
-import contextlib
-import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import assert_never
 
 from unlost.listener.claims.manager import ClaimManager
@@ -19,9 +17,11 @@ from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, Lapsed, Won
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Permanent, Transient, failure_of
-from unlost.listener.core.facts import AttemptFailed, BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
+from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
 from unlost.listener.core.in_flight import InFlight
+from unlost.listener.pipeline.claimed_ahead import ClaimedAhead
 from unlost.listener.pipeline.intake import Intake
+from unlost.listener.pipeline.lookup import Lookup
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settled_before import SettledBefore
@@ -33,9 +33,6 @@ from unlost.listener.pipeline.work import Work
 from unlost.listener.ports.rows import Rows
 
 CLOSED_PAUSE_SECONDS = 0.1
-REFUSED_PAUSE_SECONDS = 1.0
-CATCH_UP, CATCH_UP_KEYS = 256, 16
-"""How many events of a key, and of how many keys, are looked up together once a peer has settled one of each."""
 GATHER_SECONDS = 0.1
 """The claims of one lost owner run out within about this time. Without the wait, the first suspect would run alone."""
 
@@ -67,11 +64,14 @@ class Claiming:
         self._suspects = suspects
         self._manager = manager
         self._intake = intake
-        self._store = store
-        self._watch = watch
+        self._lookup = Lookup(store=store, watch=watch, work=work, clocks=clocks, facts=facts)
         self._work = work
         self._settling = settling
         self._settled_before = settled_before
+        self.ahead = ClaimedAhead(
+            queue=queue, affinity=affinity, manager=manager, intake=intake, store=store, work=work,
+            settled_before=settled_before, policy=policy, facts=facts,
+        )  # fmt: skip
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
@@ -89,7 +89,7 @@ class Claiming:
 
     async def quiet(self) -> None:
         """Send no more requests; return once all are answered. A claim whose answer is not read is not released."""
-        self._ending = True
+        self._ending = self.ahead.ending = True
         while self._under_way:
             self._answered.clear()
             await self._answered.wait()
@@ -119,75 +119,11 @@ class Claiming:
             batch = await self._queue.take(max(1, min(self._policy.batch, self._limit() - self._held)))
             self._affinity.taken()
             self._intake.report_received()
-            admitted = self._admitted(batch) if self._intake.order.used else self._work.admit(batch)
+            admitted = self.ahead.admit(batch) if self._intake.order.used else self._work.admit(batch)
             while admitted and not await self._claim_batch(admitted, take_over=0 if self._work.handled else UNHANDLED):
                 # Only these: events that are won may use up the claims limit, for which the loop above waits.
                 await asyncio.sleep(CLOSED_PAUSE_SECONDS)
                 await self._manager.wait_open()
-
-    def _admitted(self, batch: Sequence[InFlight]) -> Sequence[InFlight]:
-        """Return those that may be claimed now. Those that wait for their turn are left to it, if their route waits."""
-        ahead = [one for one in batch if one.waits_for_key]
-        if not ahead:
-            return self._work.admit(batch)
-        claimed = [one for one in ahead if self._work.may_be_claimed_ahead(one)]
-        for one in {*ahead}.difference(claimed):
-            self._intake.order.not_ahead(one)
-        return [*self._work.admit([one for one in batch if not one.waits_for_key]), *claimed]
-
-    def turn_came(self, flights: Sequence[InFlight]) -> None:
-        """Start the events that are held already, and claim the others. A claim under way starts its event itself.
-
-        At the end nothing starts any more: see ``unstarted``.
-        """
-        if self._ending:
-            return
-        held = [one for one in flights if self._is_held(one)]
-        if held:
-            self._begin(held, self._work.start_all)
-        begun = {*held}
-        asked = [one for one in flights if one.ahead != "asked" and one not in begun]
-        for one in (*held, *asked):
-            one.ahead = ""
-        if asked:
-            self._affinity.put_first(asked)
-
-    def unstarted(self) -> list[str]:
-        """Return the claims that are held for events which waited for their turn. At the end, none of them starts."""
-        return [one.claim_id for one in self._intake.inside() if self._is_held(one)]
-
-    def _is_held(self, flight: InFlight) -> bool:
-        return flight.ahead == "held" and self._manager.leases.is_held(flight.claim_id)
-
-    def _begin(self, flights: Sequence[InFlight], start: Callable[[Sequence[InFlight]], None]) -> None:
-        """Start these. Of their keys, start what can go with them, and claim ahead what comes next."""
-        if self._intake.order.used and start == self._work.start_all:
-            order, most = self._intake.order, self._policy.ahead_of_key(handled=self._work.handled)
-            for flight in flights if self._work.in_runs else ():
-                if flight.order_key is not None and not flight.revive:
-                    flight.run = order.run_of(flight, most, self._is_held)
-                    for one in flight.run:
-                        one.ahead = ""
-            self._claim_ahead(flights, most)
-        start(flights)
-
-    def _claim_ahead(self, flights: Sequence[InFlight], most: int) -> None:
-        order = self._intake.order
-        room = self._policy.most_ahead(handled=self._work.handled) - len(order.ahead)
-        chosen: list[InFlight] = []
-        for flight in flights:
-            if len(chosen) >= room or self._ending:
-                break
-            following = order.next_of(flight, most)
-            if len(following) > most // 2 and following[most // 2].ahead:
-                continue  # enough for now
-            chosen += [one for one in following if not one.ahead and self._may_be_claimed_ahead(one)]
-        if chosen := chosen[: max(0, room)]:
-            order.claim_ahead(chosen)
-            self._queue.put_first(chosen)
-
-    def _may_be_claimed_ahead(self, flight: InFlight) -> bool:
-        return flight.cause is None and not flight.handled and self._work.may_be_claimed_ahead(flight)
 
     async def _take_suspects(self) -> None:
         while True:
@@ -222,8 +158,8 @@ class Claiming:
             answers = await self._claim(batch, take_over=take_over)
             won = [p for p, answer in zip(batch, answers, strict=True) if _note(p, answer)]
             unsure = self._to_be_looked_up(won)
-            settled = _without_revived(await self._settled(unsure), won) if unsure else {}
-            await self._park([p for p in won if p.blocking_key is not None and p.claim_id not in settled])
+            settled = await self._lookup.settled(unsure, won)
+            await self._lookup.park([p for p in won if p.blocking_key is not None and p.claim_id not in settled])
         except (Transient, Permanent):  # no answer ends the process: what it holds from some sources would be lost
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
@@ -232,7 +168,7 @@ class Claiming:
         )
         ours = [p for p in won if p.claim_id not in settled] if settled else won
         if self._intake.order.used:
-            ours = self._hold_ahead(batch, ours)
+            ours = self.ahead.hold(batch, ours)
         self._route_won(ours, self._work.start_suspects if take_over > 0 else self._work.start_all)
         ended = self._route_lost(batch, answers) if len(won) < len(batch) else []
         for flight in won if settled else ():
@@ -242,66 +178,9 @@ class Claiming:
                 case Dead(same):
                     await self._settled_before.end_buried(flight, same=same)
         if ended:
-            await self._catch_up([flight for flight, _ in ended if flight.order_key is not None])
+            await self.ahead.catch_up([flight for flight, _ in ended if flight.order_key is not None])
             await self._settled_before.end(ended)
         return True
-
-    def _hold_ahead(self, batch: Sequence[InFlight], won: Sequence[InFlight]) -> list[InFlight]:
-        """Keep what was won ahead until its turn; return the rest. What was not won is claimed again in its turn."""
-        order = self._intake.order
-        ahead, now = [one for one in won if one.waits_for_key], [one for one in won if not one.waits_for_key]
-        for flight in ahead:
-            flight.ahead = "held"
-        if ahead:
-            self._facts(EventsClaimed([one.event.event_id for one in ahead]))
-        for flight in now:
-            flight.ahead = ""
-        for flight in batch:
-            if flight.ahead == "asked" and flight.waits_for_key:
-                order.not_ahead(flight)
-        return now
-
-    async def _catch_up(self, settled: Sequence[InFlight]) -> None:
-        """End what a peer has settled behind these, which it has settled: one query for many, instead of a claim each.
-
-        What waits there is unclaimed, and settled in the order of its key.
-        """
-        order = self._intake.order
-        behind = [order.next_of(flight, CATCH_UP) for flight in settled if not flight.waits_for_key][:CATCH_UP_KEYS]
-        asked = [one.request for some in behind if len(some) > 1 for one in some if not one.ahead]
-        if not asked:
-            return
-        with contextlib.suppress(Transient, Permanent):  # then they are claimed one by one
-            found = await self._store.settled(asked)
-            for some in behind:
-                known = itertools.takewhile(
-                    lambda one: (a := found.get(one.claim_id)) and a.same and not one.ahead, some
-                )
-                if ended := [one for one in known if one.waits_for_key]:
-                    await self._settled_before.end([(one, True) for one in ended])
-
-    async def _park(self, keyed: Sequence[InFlight]) -> None:
-        """Mark events for burial whose keys are blocked. Where the row comes first, its insert finds that out."""
-        if sought := {p.event.event_id: p for p in keyed if self._work.must_look_before(p) and p.cause is None}:
-            began = self._clocks.monotonic()
-            try:
-                found = await self._store.blocked({one: p.order_key or "" for one, p in sought.items()})
-            except (Transient, Permanent) as error:
-                await self._watch.counts(error, began)
-                raise
-            for event_id in found:
-                sought[event_id].cause = DeadLetterCause("blocked", "claim")
-
-    async def _settled(self, requests: Sequence[ClaimRequest]) -> Mapping[str, Done | Dead]:
-        began = self._clocks.monotonic()
-        try:
-            return await self._store.settled(requests)
-        except (Transient, Permanent) as error:
-            await self._watch.counts(error, began)  # in an outage, this returns once it has ended
-            if isinstance(error, Permanent):  # such as a revoked right: the events wait, and this must be visible
-                self._facts(AttemptFailed("claim", "permanent", str(error), True, len(requests), None))
-                await asyncio.sleep(REFUSED_PAUSE_SECONDS)
-            raise
 
     def _claim(self, batch: Sequence[InFlight], *, take_over: int) -> Awaitable[list[Answer]]:
         revived = [p for p in batch if p.revive]
@@ -353,7 +232,7 @@ class Claiming:
                 self._settling.bury(flight, DeadLetterCause("crash_loop", "claim"))
             else:
                 begin.append(flight)
-        self._begin(begin, start)
+        self.ahead.begin(begin, start)
 
     def _crash_loop(self, flight: InFlight) -> Failure:
         lost = f"{flight.takeovers} owners of this event died or froze while they held it"
@@ -386,12 +265,6 @@ class Claiming:
             self._standby.put(held)
             self._facts(EventsStandBy([flight.event.event_id for flight, _ in held]))
         return settled
-
-
-def _without_revived(settled: Mapping[str, Done | Dead], won: Sequence[InFlight]) -> Mapping[str, Done | Dead]:
-    """Leave out ``Dead`` for events that come from their own letters."""
-    revived = {flight.claim_id for flight in won if flight.revive}
-    return {one: answer for one, answer in settled.items() if isinstance(answer, Done) or one not in revived}
 
 
 def _note(flight: InFlight, answer: Answer) -> bool:

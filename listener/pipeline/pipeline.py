@@ -169,7 +169,7 @@ class Pipeline:
         return inlet
 
     def _turn_came(self, flights: Sequence[InFlight]) -> None:
-        self.claiming.turn_came(flights)
+        self.claiming.ahead.turn_came(flights)
 
     def _registered(self, burials: Sequence[Burial]) -> None:
         if any(one.order_key is not None for one in burials):
@@ -200,7 +200,7 @@ class Pipeline:
         """
         self.healer.stop()
         await self._claim_no_more()
-        await self._give_back(self.claiming.unstarted())
+        await self._give_back(self.claiming.ahead.unstarted())
         stopped = await self.work.stop(begun=False, seconds=seconds)
         given_back = await self._give_back([*stopped, *(one.claim_id for one in self._suspects.waiting())])
         leases = self._manager.leases
@@ -278,7 +278,7 @@ class Pipeline:
 
     async def _give_back_unstarted(self) -> None:
         """Release what waits for its turn again: it was to be stored with an event before it, and was not."""
-        if unstarted := self.claiming.unstarted():
+        if unstarted := self.claiming.ahead.unstarted():
             await self._give_back(unstarted)
 
     async def _give_back(self, claim_ids: Sequence[str]) -> int:

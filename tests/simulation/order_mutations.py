@@ -6,13 +6,15 @@ from typing import Any
 from tests.simulation.listener import Disk
 from tests.simulation.ordered import OrderedHealing
 from tests.simulation.postgres import PostgresMemory
-from unlost.listener.core.in_flight import DUPLICATE, InFlight
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline import settling as settling_module
 from unlost.listener.pipeline.attempt_runner import AttemptRunner
+from unlost.listener.pipeline.claimed_ahead import ClaimedAhead
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.pipeline.key_order import KeyOrder
 from unlost.listener.pipeline.key_watch import KeyWatch
+from unlost.listener.pipeline.lookup import Lookup
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.storing import Storing
 from unlost.listener.ports import rows
@@ -20,7 +22,8 @@ from unlost.listener.ports import rows
 REACHED = {
     settling_module: ("_waits_for_registration",),
     AttemptRunner: ("_storing",),
-    Claiming: ("_catch_up", "_hold_ahead", "_intake", "_park", "_route_won", "_settling"),
+    Claiming: ("_intake", "_route_won"),
+    ClaimedAhead: ("_order", "_settled_before"),
     Inlet: ("_blocks", "_find_keys"),
     KeyOrder: ("_behind", "_going", "_next"),
     Settling: ("_intake",),
@@ -151,17 +154,17 @@ def _stack(real: Any) -> Any:
 
 
 def _starts_ahead(_: Any) -> Any:
-    def hold(self: Claiming, batch: Any, won: Any) -> Any:
+    def hold(self: ClaimedAhead, batch: Any, won: Any) -> Any:
         return list(won)
 
     return hold
 
 
 def _all_behind_is_settled(_: Any) -> Any:
-    async def catch_up(self: Claiming, settled: Any) -> None:
+    async def catch_up(self: ClaimedAhead, settled: Any) -> None:
         for flight in settled:
-            following = self._intake.order.next_of(flight, 9)
-            self._settling.done([(one, DUPLICATE) for one in following if not one.ahead])
+            following = self._order.next_of(flight, 9)
+            await self._settled_before.end([(one, True) for one in following if not one.ahead])
 
     return catch_up
 
@@ -207,7 +210,7 @@ ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "a key stays blocked although the row is there",
         [(PostgresMemory, "open", lambda _: _nothing)],
     ),
-    "order-unparked": ("a handler runs before the key is looked at", [(Claiming, "_park", lambda _: _parks_nothing)]),
+    "order-unparked": ("a handler runs before the key is looked at", [(Lookup, "park", lambda _: _parks_nothing)]),
     "order-continue-parks": (
         "letters block their keys although the group goes on",
         [(InFlight, "blocking_key", lambda _: property(lambda self: self.order_key))],
@@ -220,10 +223,10 @@ ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "reading does not begin again once no key is blocked",
         [(KeyWatch, "look", lambda _: _looks_never)],
     ),
-    "order-ahead-starts": ("what is claimed ahead starts at once", [(Claiming, "_hold_ahead", _starts_ahead)]),
+    "order-ahead-starts": ("what is claimed ahead starts at once", [(ClaimedAhead, "hold", _starts_ahead)]),
     "order-catches-up-blindly": (
         "what waits behind an event that a peer settled counts as settled too",
-        [(Claiming, "_catch_up", _all_behind_is_settled)],
+        [(ClaimedAhead, "catch_up", _all_behind_is_settled)],
     ),
     "order-refused-is-stored": ("a refused row counts as stored", [(Storing, "stored", _refused_is_stored)]),
 }
