@@ -1,6 +1,7 @@
 """The console as a process: start, health, stop. Its replays end with it."""
 
 import asyncio
+import time
 
 import structlog
 from starlette.types import ASGIApp
@@ -15,6 +16,7 @@ from unlost.ops.console.query import ConsoleQueries
 from unlost.ops.console.replays import Replays
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.console.shelf import ConsoleFiles
+from unlost.ops.console.signin.routes import sign_in_routes
 from unlost.ops.console.trail import ConsoleTrail
 from unlost.ops.kit.access.tls_settings import unverified
 from unlost.ops.kit.telemetry.health import Check, Health
@@ -40,6 +42,7 @@ class Daemon:
         self._replays = Replays(settings.replay_environment(), redactor)
         registry = new_registry()
         self._gate = settings.gate(registry, group=settings.group)
+        self._sign_in = settings.sign_in(self._gate, time.monotonic)
         self._lag = LoopLag(registry)
         trail = ConsoleTrail(self._database, shelf.files)
         surface = Surface(
@@ -55,6 +58,7 @@ class Daemon:
                 *LetterRoutes(letters, redactor, self._replays, trail, self._watch).routes,
                 *PauseRoutes(self._database, trail).routes,
                 *FlowRoutes(self._database, self._queries, redactor).routes,
+                *sign_in_routes(self._sign_in),
             ],
         )
         self.application: ASGIApp = surface.application
@@ -85,6 +89,8 @@ class Daemon:
         finally:
             await self._replays.close()
             await self._http.stop()
+            if self._sign_in is not None:
+                await self._sign_in.close()
             await self._queries.close()
             await self._watch.close()
             await self._quick_database.close()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from unlost.ops.console.signin.settings import CALLBACK, SIGN_IN
 from unlost.ops.kit.access.gate import Gate
 from unlost.ops.kit.access.identity import Right
 from unlost.ops.kit.access.middleware import refused
@@ -18,7 +19,7 @@ from unlost.ops.kit.telemetry.health import HEALTH_PATHS
 
 OWN_HEADER = "x-unlost-console"
 READING = ("GET", "HEAD")
-OPEN = (*HEALTH_PATHS, "/")
+OPEN = (*HEALTH_PATHS, "/", SIGN_IN, CALLBACK, "/api/signin")
 PUBLISHING = ("/api/publish", "/api/publish/batch")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -35,9 +36,11 @@ HARDENING = {
 
 
 def right_for(method: str, path: str) -> Right | None:
-    """The right that a request needs. The page itself is open: it asks for a token."""
+    """The right that a request needs. The page itself is open: it asks for a token, or to sign in."""
     if method in READING:
         return None if path in OPEN or path.startswith("/static/") else "read"
+    if path == "/api/signout":
+        return None
     if path == "/api/token":
         return "read"
     return "publish" if path in PUBLISHING else "operate"

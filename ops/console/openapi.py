@@ -135,6 +135,13 @@ _PLACED = {
     "503": {"description": "Unavailable", "content": {**_LINES["content"], **AWAY["content"]}},
 }
 
+SIGNED_IN = answer("The person's name; null if nobody has", record({"oidc": TRUTH, "user": either(TEXT, OR_NULL)}))
+SENT = {
+    "303": {"description": "To the provider, or back to the page"}, "404": mistake("There is no OIDC_ISSUER"),
+    **{status: answer("A page that says why", TEXT, "text/html") for status in ("400", "502", "503")},
+    "403": {"description": "Why", "content": {"text/html": {"schema": TEXT}, **mistake("")["content"]}},
+}  # fmt: skip
+
 PATHS: dict[str, Any] = {
     "/api/overview": get_operation("The state of everything, and the verdict", answer("The overview", OVERVIEW)),
     "/api/events": page_of_rows(MOST_ROWS, AWAY),
@@ -237,6 +244,13 @@ PATHS: dict[str, Any] = {
         {"200": answer("Drills that run", record({"drills": DRILLS}))}, _drill_report,
     ),
     "/api/token": _post_operation("Check the token", {"200": answer("It is", record({"well": TRUTH}))}),
+    "/api/signin": get_operation("Whether people sign in by OpenID Connect, and who has in this browser", SIGNED_IN),
+    "/signin": {"get": {"summary": "Send the browser to the identity provider", "responses": SENT}},
+    "/signin/callback": {"get": {
+        "summary": "Where the provider sends the browser back: begins a session, or says why not", "responses": SENT,
+        "parameters": [query(name, "As in OpenID Connect", TEXT) for name in ("state", "code", "iss", "error")],
+    }},
+    "/api/signout": _post_operation("End the session of this browser", {"200": SIGNED_IN}),
 }  # fmt: skip
 
 DOCUMENT: dict[str, Any] = document(

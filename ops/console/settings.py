@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from unlost.listener.app.connection_settings import ConnectionSettings, ReadSettings
 from unlost.ops.console.links import links_of, mistake_in
-from unlost.ops.kit.access.settings import AccessSettings, ClientSettings
+from unlost.ops.console.signin.settings import SignInSettings
+from unlost.ops.kit.access.settings import ClientSettings
 from unlost.ops.kit.command import SecretUrl, WebAddress
 from unlost.ops.watch.targets import Targets
 
@@ -20,7 +21,7 @@ SHORT_TIMEOUT = 1.5
 """For the overview: a slow PostgreSQL is shown as away."""
 
 
-class ConsoleSettings(ConnectionSettings, ReadSettings, AccessSettings, ClientSettings):
+class ConsoleSettings(ConnectionSettings, ReadSettings, SignInSettings, ClientSettings):
     """Where the parts of the system are, who may use the console, and, for replays, a listener's settings."""
 
     removed: ClassVar[Mapping[str, str]] = {

@@ -32,7 +32,7 @@ BOTH = (
             "above 0.25 for a minute"),
     _metric("refused_requests_total", "counter", "reason", "each refused request; the log names the sender",
             "`token`, `locked`: somebody guesses, or has an old token; `rate`: an identity is at its limit; "
-            "`host`, `origin`: a foreign page, or a name "
+            "`provider`: the identity provider fails; `host`, `origin`: a foreign page, or a name "
             "that ALLOWED_HOSTS lacks; `handshake`: unfinished TLS handshakes were dropped for others"),
     _metric("tokens_unreadable", "gauge", "", "1 while TOKENS_FILE or SENDERS_FILE cannot be used",
             "1: it still has its earlier content"),

@@ -1,5 +1,6 @@
 """Debian's Chromium for tests of pages. Such tests are skipped without it, except in CI."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -18,12 +19,19 @@ PATIENCE = 20_000
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One browser per module: Playwright's event loop occupies the thread, which other tests need."""
+    with chromium() as launched:
+        yield launched
+
+
+@contextlib.contextmanager
+def chromium(*flags: str) -> Iterator[Browser]:
+    """A browser with more flags."""
     path = needed("chromium", package="chromium")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+        launched = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture

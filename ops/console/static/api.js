@@ -1,8 +1,9 @@
-// Talking to the console. Each request carries the token, where one is needed; what changes something carries our header.
+// Talking to the console. Each request carries the token, where one was entered, or else the cookie of a person who has
+// signed in; what changes something carries our header.
 
 import {dialog, h} from "./dom.js";
 
-const KEY = "unlost-token", PATIENCE = 10_000;
+const KEY = "unlost-token", BACK = "unlost-back", PATIENCE = 10_000;
 
 export class ApiError extends Error {
   constructor(status, message) { super(message); this.status = status; }
@@ -20,6 +21,28 @@ export async function post(path, body) {
 export async function raw(path, body) {
   declined = false;
   return authorized(path, {method: "POST", body}, {"content-type": "application/json", "x-unlost-console": "1"});
+}
+
+// Who has signed in, and whether people can.
+export async function signedIn() {
+  return answer(await call("/api/signin", {}));
+}
+
+// Leaves for the identity provider. After it, the page shows the same view again.
+function signIn() {
+  sessionStorage.setItem(BACK, location.hash);
+  location.assign("/signin");
+}
+
+export function returnToView() {
+  const back = sessionStorage.getItem(BACK);
+  sessionStorage.removeItem(BACK);
+  if (back && !location.hash) history.replaceState(null, "", back);
+}
+
+export async function signOut() {
+  await post("/api/signout");
+  location.reload();
 }
 
 // Asks for the token where it is needed, until it is right or given up. Views ask at the same time; one dialog is enough.
@@ -57,13 +80,15 @@ async function answer(response) {
   return body;
 }
 
-function askToken(again) {
-  return dialog("Token", end => {
-    const input = h("input", {type: "password", id: "token", autocomplete: "off", autofocus: true, required: true});
+async function askToken(again) {
+  const {oidc} = await signedIn().catch(() => ({oidc: false}));
+  return dialog(oidc ? "Sign in" : "Token", end => {
+    const input = h("input", {type: "password", id: "token", autocomplete: "off", autofocus: !oidc, required: true});
     const done = event => { event.preventDefault(); if (input.value) end(input.value); };
-    return h("form", {onsubmit: done},
+    const door = oidc && h("div", {class: "row"}, h("button", {class: "main", type: "button", autofocus: true, onclick: signIn}, "Sign in"));
+    return [door, h("form", {onsubmit: done},
       h("p", {}, again ? "That token is not the right one." : "This console needs a token: unlost token create NAME --rights read,publish,operate"),
       h("label", {for: "token"}, "Token"), input,
-      h("div", {class: "row"}, h("button", {class: "main", type: "submit"}, "Go on")));
+      h("div", {class: "row"}, h("button", {class: "main", type: "submit"}, "Go on")))];
   });
 }

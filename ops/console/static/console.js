@@ -1,7 +1,7 @@
 // The frame: which view is shown, the sentence on top, and one look a second while the page can be seen.
 
-import {get} from "./api.js";
-import {count, outwards, safe, zone} from "./dom.js";
+import {get, returnToView, signedIn, signOut} from "./api.js";
+import {count, h, outwards, safe, zone} from "./dom.js";
 import {overview} from "./overview.js";
 import {waiting} from "./waiting.js";
 import {gaps} from "./gaps.js";
@@ -82,6 +82,11 @@ function mark(drills) {
   put("drills", drills.map(one => `${one.drill}: ${one.state === "damaged" ? "does damage" : "is running"}`).join("; "));
 }
 
+async function greet() {
+  const {user} = await signedIn();
+  if (user) find("person").replaceChildren(h("span", {}, `Signed in as ${user}. `), h("button", {class: "plain", onclick: signOut}, "Sign out"), " ");
+}
+
 find("zone").textContent = zone();
 find("skip").addEventListener("click", event => { event.preventDefault(); find("main").focus(); });
 addEventListener("hashchange", () => { show(); scrollTo(0, 0); });
@@ -89,5 +94,7 @@ addEventListener("keydown", event => {
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) shown?.escape?.();
 });
 document.addEventListener("visibilitychange", () => { if (document.hidden) clearTimeout(timer); else look(); });
+returnToView();
 show();
 look();
+greet().catch(() => {});

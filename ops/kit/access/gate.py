@@ -18,6 +18,7 @@ from unlost.ops.kit.access.limits import NONE, Limits, Quota, Quotas
 from unlost.ops.kit.access.lockout import Lockout
 from unlost.ops.kit.access.request import AccessRequest, Pass, Person, Refusal, credentials_of, too_many
 from unlost.ops.kit.access.sender_file import Senders
+from unlost.ops.kit.access.sessions import Sessions
 from unlost.ops.kit.access.token_file import TokenFile
 from unlost.ops.kit.access.watched_file import WatchedFile
 from unlost.ops.kit.access.webhook import identity_name
@@ -35,6 +36,9 @@ REASONS = (
     "right",
     "rate",
     "signature",
+    "session",
+    "signin",
+    "provider",
     "group",
     "host",
     "origin",
@@ -68,6 +72,8 @@ class Gate:
         """For the servers of this process; None without TLS."""
         self._tokens = tokens
         self._senders = senders
+        self.sessions: Sessions | None = None
+        """Of people who sign in here; None where they cannot."""
         self._hosts = hosts or Hosts()
         self._group = group
         self._clock = clock
@@ -144,14 +150,18 @@ class Gate:
         """Whether this is one of our names."""
         return self._hosts.knows(host)
 
-    def identify(self, credentials: str, subject: str = "", person: Person | None = None) -> Identity | None:
-        """Return the identity with this token, or else this certificate; None if there is none.
+    def identify(
+        self, credentials: str, subject: str = "", person: Person | None = None, session: str = ""
+    ) -> Identity | None:
+        """Return the identity with this token, or else this session or this certificate; None if there is none.
 
         If it is a proxy that may vouch, return that of the person, whatever else the proxy's token allows.
         """
         if self._tokens is None:
             return ANYBODY
         table = self._tokens.table
+        if session and not credentials and self.sessions and (known := self.sessions.person_of(session)):
+            return table.of_person(known.user, known.groups, within=self._group)
         found = table.of_token(credentials) if credentials else None
         found = found or (table.of_subject(subject) if subject and not credentials else None)
         if found is None or not found.may("vouch"):
@@ -162,7 +172,7 @@ class Gate:
 
     def now(self, one: Pass) -> Identity | None:
         """Return the identity as the present tokens have it; None if it was revoked."""
-        return self.identify(one.credentials, one.subject, one.person)
+        return self.identify(one.credentials, one.subject, one.person, one.session)
 
     def may_go_on(self, one: Pass, right: Right) -> bool:
         """Whether a request that has passed would pass now."""
@@ -196,21 +206,20 @@ class Gate:
         if len(asked.authorization) > 1:
             return Refusal(400, "credentials", "the header Authorization occurs twice")
         credentials = credentials_of(asked)
-        identity = self.identify(credentials, asked.subject, asked.person)
+        identity = self.identify(credentials, asked.subject, asked.person, asked.session)
         if identity is None:
             return self._unknown(asked, credentials)
         is_of_group = self._group is None or identity.is_of(self._group)
         if asked.right is None:  # a probe: open to everybody, in full to those who may read here
-            return Pass(
-                identity if is_of_group and identity.may("read") else None, credentials, asked.subject, asked.person
-            )
+            reader = identity if is_of_group and identity.may("read") else None
+            return Pass(reader, credentials, asked.subject, asked.person, asked.session)
         if not is_of_group:
             return Refusal(403, "group", f"{identity.name} may not act in the group {self._group}")
         if not identity.may(asked.right):
             return Refusal(403, "right", f"{identity.name} does not have the right {asked.right}")
         if asked.right == "publish" and (refusal := self.overdrawn(identity)):
             return refusal
-        return Pass(identity, credentials, asked.subject, asked.person)
+        return Pass(identity, credentials, asked.subject, asked.person, asked.session)
 
     def _called_wrongly(self, asked: AccessRequest) -> Refusal | None:
         host = asked.hosts[0] if asked.hosts else ""
@@ -229,6 +238,8 @@ class Gate:
     def _unknown(self, asked: AccessRequest, credentials: str) -> Pass | Refusal:
         if asked.right is None:
             return Pass(None)
+        if not credentials and asked.session:
+            return Refusal(401, "session", "this session has ended; sign in again")
         if not credentials:
             return Refusal(
                 401, "credentials", f"this needs the right {asked.right}: Authorization: Bearer TOKEN",

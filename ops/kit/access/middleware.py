@@ -19,9 +19,12 @@ PASSED = "unlost.passed"
 """Under this key of the scope stands the ``Pass`` of a request."""
 USER, GROUPS = b"x-unlost-user", b"x-unlost-groups"
 """A proxy that signs people in names them here. Both are ignored without the token of such a proxy."""
-HEADERS = frozenset((b"host", b"origin", b"authorization", USER, GROUPS))
+HEADERS = frozenset((b"host", b"origin", b"authorization", b"cookie", b"sec-fetch-site", USER, GROUPS))
+OWN_SITES = ("same-origin", "none")
+"""What a browser says of a request that a page of ours made, or the person."""
 MOST_GROUPS = 100
-_user = re.compile(r"[A-Za-z0-9@._+:/-]{1,128}")
+PERSON = re.compile(r"[A-Za-z0-9@._+:/-]{1,128}")
+"""How the name of a person may look."""
 PREFLIGHT_SECONDS = "600"
 HASTE_SECONDS = 0.1
 """A client that sends too much waits so long for each 429. So one that does not slow down costs little."""
@@ -81,8 +84,16 @@ class Access:
         return AccessRequest(
             what=f"{method} {path}", address=client[0] if client else "", right=right,
             hosts=values.get(b"host", ()), origin=origin, authorization=values.get(b"authorization", ()),
-            subject=scope.get(SUBJECT, ""), person=person_of(values), any_host=path in HEALTH_PATHS, own_page=own,
+            subject=scope.get(SUBJECT, ""), person=person_of(values), session=self._session(values),
+            any_host=path in HEALTH_PATHS, own_page=own,
         )  # fmt: skip
+
+    def _session(self, values: Mapping[bytes, Sequence[str]]) -> str:
+        """The session of a browser. It does not count for a request of another page, whatever the cookie allows."""
+        sessions = self._gate.sessions
+        if sessions is None or any(one not in OWN_SITES for one in values.get(b"sec-fetch-site", ())):
+            return ""
+        return cookie_of(values.get(b"cookie", ()), sessions.cookie)
 
     def _is_preflight(self, scope: Scope, asked: AccessRequest) -> bool:
         return scope["method"] == "OPTIONS" and asked.origin is not None
@@ -117,10 +128,17 @@ class _WhileAllowed:
 def person_of(values: Mapping[bytes, Sequence[str]]) -> Person | None:
     """The person whom a proxy names. A header that stands twice, or looks odd, names nobody."""
     users, groups = values.get(USER, ()), values.get(GROUPS, ())
-    if len(users) != 1 or len(groups) > 1 or not _user.fullmatch(users[0]):
+    if len(users) != 1 or len(groups) > 1 or not PERSON.fullmatch(users[0]):
         return None
     names = [one.strip() for one in groups[0].split(",")] if groups else []
     return Person(users[0], tuple(one for one in names if one)[:MOST_GROUPS])
+
+
+def cookie_of(headers: Sequence[str], name: str) -> str:
+    """The value of a cookie, or an empty text. One that stands twice may have come from somebody else: it is none."""
+    pairs = [one.strip().partition("=") for header in headers for one in header.split(";")]
+    found = [value for key, _, value in pairs if key == name]
+    return found[0] if len(found) == 1 else ""
 
 
 def redactor_for(scope: Scope, redactor: Redactor) -> Redactor:

@@ -13,7 +13,10 @@ PROTOCOL_WITH_TOKEN = f"{PROTOCOL}.bearer."
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A person and his groups, as a proxy names them. It counts only with the proxy's own token."""
+    """A person and his groups, as a proxy or an identity provider names them.
+
+    From a proxy, it counts only with the proxy's own token.
+    """
 
     user: str
     groups: tuple[str, ...]
@@ -37,6 +40,8 @@ class AccessRequest:
     """Of the client's certificate."""
     person: "Person | None" = None
     """Whom a proxy names as the sender."""
+    session: str = ""
+    """Of a person who has signed in."""
     any_host: bool = False
     """A probe may call us by any name."""
     own_page: bool = False
@@ -62,6 +67,7 @@ class Pass:
     credentials: str = ""
     subject: str = ""
     person: Person | None = None
+    session: str = ""
 
 
 def too_many(why: str, seconds: float, reason: str = "rate") -> Refusal:

@@ -76,11 +76,14 @@ class AccessSettings(ServerTlsSettings, RedactSettings):
         """The gate of a process. Raises ``UsageProblem`` if the tokens cannot be read."""
         from unlost.ops.kit.access.gate import Gate  # what only shows settings needs no gate
 
-        names = self.allowed_hosts if is_loopback(self.host) else (*self.allowed_hosts, self.host)
         return Gate(
-            registry, tokens=self._tokens(), senders=senders, hosts=Hosts.of(names, origins), group=group,
+            registry, tokens=self._tokens(), senders=senders, hosts=Hosts.of(self.own_names(), origins), group=group,
             tls=self.tls(), limits=limits,
         )  # fmt: skip
+
+    def own_names(self) -> tuple[str, ...]:
+        """The names by which this server is called."""
+        return self.allowed_hosts if is_loopback(self.host) else (*self.allowed_hosts, self.host)
 
     def _tokens(self) -> TokenFile | None:
         if self.tokens_file is None:

@@ -1,0 +1,85 @@
+"""Sessions of people end in time, and many of them cost bounded memory."""
+
+import pytest
+
+from unlost.ops.kit.access.middleware import cookie_of
+from unlost.ops.kit.access.request import Person
+from unlost.ops.kit.access.sessions import LIFETIME, MOST, MOST_OF_ONE, Sessions
+
+EVA, IDA = Person("eva (oidc 1)", ("oncall",)), Person("ida (oidc 2)", ())
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sessions(clock: Clock) -> Sessions:
+    return Sessions(clock)
+
+
+def test_a_session_is_known_until_it_ends(sessions: Sessions, clock: Clock):
+    one, other = sessions.begin(EVA), sessions.begin(EVA)
+    assert one != other
+    assert sessions.person_of(one) == sessions.person_of(other) == EVA
+    clock.now += LIFETIME - 0.1
+    assert sessions.person_of(one) == EVA, "its use does not prolong it"
+    clock.now += 0.1
+    assert sessions.person_of(one) is None
+    assert sessions.end(one) is None
+    sessions.begin(IDA)
+    assert len(sessions) == 1, "what has ended takes no memory"
+
+
+def test_the_sign_out_ends_one_session(sessions: Sessions):
+    one, other = sessions.begin(EVA), sessions.begin(EVA)
+    assert sessions.end(one) == EVA
+    assert sessions.end(one) is None
+    assert sessions.person_of(one) is None
+    assert sessions.person_of(other) == EVA
+
+
+@pytest.mark.parametrize("odd", ["", "x", "é" * 43, "x" * 43, "x" * 5_000, "\udc80" * 43])
+def test_what_is_no_session_is_nobodys(sessions: Sessions, odd: str):
+    sessions.begin(EVA)
+    assert sessions.person_of(odd) is None
+    assert sessions.end(odd) is None
+
+
+def test_a_person_has_few_sessions_and_all_people_have_a_bounded_number(sessions: Sessions):
+    made = [sessions.begin(EVA) for _ in range(MOST_OF_ONE + 2)]
+    assert [sessions.person_of(one) is not None for one in made] == [False] * 2 + [True] * MOST_OF_ONE
+
+
+def test_of_too_many_the_oldest_ends(sessions: Sessions, monkeypatch: pytest.MonkeyPatch):
+    assert MOST <= 10_000
+    monkeypatch.setattr("unlost.ops.kit.access.sessions.MOST", 3)
+    made = [sessions.begin(Person(f"{number}", ())) for number in range(5)]
+    assert [sessions.person_of(one) is not None for one in made] == [False, False, True, True, True]
+
+
+def test_browsers_take_the_cookie_by_https_from_the_host_alone(clock: Clock):
+    assert Sessions(clock).cookie.startswith("__Host-")
+    assert Sessions(clock).secure
+    assert not Sessions(clock, secure=False).cookie.startswith("__Host-")
+
+
+@pytest.mark.parametrize(
+    ("headers", "value"),
+    [
+        (["a=1; unlost=x; b=2"], "x"), (["unlost=x"], "x"), (["a=1", "unlost=x"], "x"), (["unlost=x=y"], "x=y"),
+        ([], ""), ([""], ""), (["unlost"], ""), (["xunlost=x"], ""), (["UNLOST=x"], ""), (["unlost=x; unlost=x"], ""),
+        (["unlost=x", "unlost=y"], ""), ([";;=;"], ""),
+    ],
+)  # fmt: skip
+def test_a_cookie_that_stands_twice_is_none(headers: list[str], value: str):
+    assert cookie_of(headers, "unlost") == value
