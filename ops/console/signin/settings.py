@@ -45,8 +45,8 @@ class SignInSettings(AccessSettings):
             raise ValueError("--oidc-issuer (OIDC_ISSUER) must be an https address, or http on this machine")
         if self.tokens_file is None:
             raise ValueError(
-                "--oidc-issuer (OIDC_ISSUER) needs --tokens-file (TOKENS_FILE): `unlost token create NAME --rights read "
-                "--people GROUP` gives a group of people its rights"
+                "--oidc-issuer (OIDC_ISSUER) needs --tokens-file (TOKENS_FILE): `unlost token create --people GROUP` "
+                "gives a group of people its rights"
             )
         if not self.oidc_client_id or "openid" not in self.oidc_scope.split():
             raise ValueError(
