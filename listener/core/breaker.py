@@ -10,7 +10,7 @@ import contextlib
 
 import pybreaker
 
-from unlost.listener.core.facts import BreakerChanged, Facts
+from unlost.listener.core.fact import BreakerChanged, Facts
 
 
 class _Failed(Exception):
