@@ -19,9 +19,10 @@ import msgspec
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import Facts, HealingInterrupted, LettersResolved, LettersTriedInVain
-from unlost.listener.core.in_flight import Buried, InFlight, Stored
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.healing import HealPolicy, has_stopped
 from unlost.listener.pipeline.intake import Intake
+from unlost.listener.pipeline.tries import tried_as
 from unlost.listener.ports.dead_letters import HealingGroup, HealingLetter, HealingLetters, Tried
 
 LOOK_EVERY_SECONDS = 2.0
@@ -254,7 +255,7 @@ class Healer:
                     offer.flights.append(flight)
             tried: list[Tried] = []
             while len(tried) < len(letters) and (found := await ended.get()):
-                tried.append(self._tried(*found))
+                tried.append(tried_as(*found, who=self._who, policy=self._policy, again=self._next))
         finally:
             del self._offers[offer]
         known = {one.letter_id for one in tried}
@@ -283,25 +284,6 @@ class Healer:
         vain = Counter(one.why for one in tried if one.what == "failed")
         for why, count in vain.items():
             self._facts(LettersTriedInVain(count, group.fingerprint, why))
-
-    def _tried(self, letter: HealingLetter, flight: InFlight) -> Tried:
-        last = flight.attempts[-1] if flight.attempts else None
-        lasts = last is not None and last.error_class == "transient"
-        match flight.end:
-            case Stored():
-                return Tried(letter.letter_id, "stored", f"stored by {self._who}")
-            case Buried("blocked"):
-                return Tried(letter.letter_id, "behind", "an earlier letter of its key waits")
-            case Buried() if not letter.claimed:
-                why = f"another letter of the same event waits, written by {self._who}"
-                return Tried(letter.letter_id, "elsewhere", why, lasts=lasts)
-            case Buried(reason):
-                why = f"{reason}: {last.message}" if last else reason
-                error_type = last.error_type if last else None
-                delay = self._next(letter) if lasts or self._policy.what == "all" else None
-                return Tried(letter.letter_id, "failed", why, error_type, delay, lasts)
-            case _:
-                return Tried(letter.letter_id, "settled", f"settled already, as {self._who} found")
 
     def _next(self, letter: HealingLetter) -> float | None:
         """Return the seconds until a letter that failed again may be tried once more."""
