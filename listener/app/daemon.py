@@ -30,7 +30,7 @@ from unlost.listener.observe.metrics import ListenerMetrics
 from unlost.listener.observe.progress import Progress
 from unlost.listener.observe.recent import Recent
 from unlost.listener.pipeline.handlers import Handler
-from unlost.listener.pipeline.pipeline import Drained
+from unlost.listener.pipeline.orderly_stop import Drained
 from unlost.listener.pipeline.work import WaitingEvent
 from unlost.listener.routing.finding import find_handler
 from unlost.listener.store.postgres.pages import Pages

@@ -21,7 +21,7 @@ from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.pipeline.effect_delivery import EffectDelivery
 from unlost.listener.pipeline.effect_letters import EffectLetters
 from unlost.listener.pipeline.handlers import Handler
-from unlost.listener.pipeline.pipeline import Drained
+from unlost.listener.pipeline.orderly_stop import Drained
 from unlost.listener.ports.dead_letters import DeadLetters
 from unlost.listener.routing.finding import find_handler
 from unlost.listener.source.gaps import GapRecorder

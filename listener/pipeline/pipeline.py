@@ -9,19 +9,15 @@ They differ in where events come from and in how events are buried.
 """
 
 import asyncio
-import contextlib
 import math
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.cause import DeadLetterCause
-from unlost.listener.core.claim import Dead, Done
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Permanent, Stopped, Transient, failure_of
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.core.order_key import nearest_key
@@ -33,6 +29,7 @@ from unlost.listener.pipeline.healer import Healer
 from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.key_watch import KeyWatch
+from unlost.listener.pipeline.orderly_stop import OrderlyStop
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.peers.peer_check import PeerCheck
 from unlost.listener.pipeline.peers.segments import Segmenter
@@ -47,23 +44,6 @@ from unlost.listener.pipeline.storing import Storing
 from unlost.listener.pipeline.suspects import Suspects
 from unlost.listener.ports.dead_letters import Burial, DeadLetters, HealingLetters, LetterRegister
 from unlost.listener.ports.rows import Rows
-
-QUIET_SECONDS = 3.0
-"""How long a drain waits for the answer to a running claim. Unread, it would keep peers waiting for a whole lease."""
-LETTERS_SECONDS = 5.0
-"""How long to retry at the end if the file accepts no letters."""
-LOOK_AT_ONCE = 1_000
-LOOK_SECONDS = 0.1
-"""How often a stop looks whether it waits for events that are not tried again in time."""
-STOPPED = DeadLetterCause("stopped", "receive")
-
-
-class Drained(NamedTuple):
-    """How a drain ended: claims released, letters written, and events left without a row or a letter."""
-
-    released: int
-    buried: int = 0
-    missing: int = 0
 
 
 class Pipeline:
@@ -88,7 +68,6 @@ class Pipeline:
     ) -> None:
         queue: BatchQueue[InFlight] = BatchQueue()
         self._manager = manager
-        self._store = store
         self._clocks = clocks
         affinity = PeerAffinity(queue, peer_wait=policy.peer_wait)
         self._policy = policy
@@ -141,7 +120,12 @@ class Pipeline:
             watch=self.store_watch, work=self.work, settling=self.settling, settled_before=settled_before,
             suspects=self._suspects, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
-        self._claiming_task: asyncio.Task[None] | None = None
+        self._stop = OrderlyStop(
+            manager=manager, store=store, intake=self.intake, claiming=self.claiming, suspects=self._suspects,
+            work=self.work, settling=self.settling, healer=self.healer, clocks=clocks,
+        )  # fmt: skip
+        self.drain = self._stop.drain
+        self.finish = self._stop.finish
 
     def inlet(
         self,
@@ -186,105 +170,12 @@ class Pipeline:
             tasks.create_task(self.work.run(), name="work")
             tasks.create_task(self._peer_check.run(), name="check peers")
             tasks.create_task(self._heal(), name="heal letters")
-            self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
+            self._stop.claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
 
     async def _heal(self) -> None:
         """Heal letters once no other handler is at work: until then this listener may settle none of their events."""
         await self._manager.agreement.wait()
         await self.healer.run()
-
-    async def drain(self, seconds: float) -> Drained:
-        """Claim nothing more, let running work finish, and release the rest, which the source sends again.
-
-        Events that have not begun are released at once. Those that do not finish in time are stopped, then released.
-        """
-        self.healer.stop()
-        await self._claim_no_more()
-        await self._give_back(self.claiming.ahead.unstarted())
-        stopped = await self.work.stop(begun=False, seconds=seconds)
-        given_back = await self._give_back([*stopped, *(one.claim_id for one in self._suspects.waiting())])
-        leases = self._manager.leases
-        await self._wait_for_what_ends(
-            seconds, lambda: leases.wait_below(lambda: 1), self._holds_only, between=self._give_back_unstarted
-        )
-        await self.work.stop(begun=True)
-        given_back += await self._give_back([flight.claim_id for flight in self.intake.inside()])
-        await self.healer.finish()
-        return Drained(given_back)
-
-    async def finish(self, seconds: float, sources: Collection[str]) -> Drained:
-        """Drain for sources that cannot send again: settle what the time allows, and write letters for the rest.
-
-        Nothing waits for a route that pauses: its events are released, or get letters, once all others have ended.
-
-        ``sources``: their names. Events of any other are released, since it sends them again.
-        """
-        self.healer.stop()
-        await self._wait_for_what_ends(seconds, self.intake.wait_until_empty, self.intake.holds_only)
-        await self._claim_no_more()
-        await self.work.stop(begun=True)
-        left = await self._unsettled([one for one in self.intake.left() if _is_of(one, sources)])
-        error = Stopped("the listener was stopped before this event was settled, and its source does not send it again")
-        failure = failure_of(error, stage="receive", at=self._clocks.now())
-        held = [flight.claim_id for flight in self.intake.inside()]
-        missing = await self.settling.bury_rest(left, STOPPED, failure, seconds=LETTERS_SECONDS)
-        given_back = await self._give_back(held)
-        await self.healer.finish()
-        return Drained(given_back, len(left) - missing, missing)
-
-    async def _wait_for_what_ends(
-        self,
-        seconds: float,
-        ended: Callable[[], Awaitable[None]],
-        is_all: Callable[[Collection[str]], bool],
-        between: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        """Wait until all has ended, but no longer than this, and not for events that are not tried again by then.
-
-        ``between`` is called before each look.
-        """
-        until = self._clocks.monotonic() + seconds
-        while (left := until - self._clocks.monotonic()) > 0:
-            if between is not None:
-                await between()
-            waiting = self.work.waiting_longer_than(left)
-            if waiting and is_all(waiting):
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, LOOK_SECONDS)):
-                    await ended()
-                return
-
-    def _holds_only(self, claim_ids: Collection[str]) -> bool:
-        """Whether no claims are held but these."""
-        is_held = self._manager.leases.is_held
-        return all(one.claim_id in claim_ids for one in self.intake.inside() if is_held(one.claim_id))
-
-    async def _unsettled(self, flights: Sequence[InFlight]) -> list[InFlight]:
-        """Leave out what a peer has settled meanwhile. If PostgreSQL does not answer, all get letters."""
-        known: dict[str, Done | Dead] = {}
-        with contextlib.suppress(Transient, Permanent, TimeoutError):
-            async with asyncio.timeout(QUIET_SECONDS):
-                for first in range(0, len(flights), LOOK_AT_ONCE):
-                    known |= await self._store.settled([one.request for one in flights[first : first + LOOK_AT_ONCE]])
-        return [one for one in flights if not ((answer := known.get(one.claim_id)) and answer.same)]
-
-    async def _claim_no_more(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(QUIET_SECONDS):
-                await self.claiming.quiet()
-        if self._claiming_task is not None:
-            self._claiming_task.cancel()
-
-    async def _give_back_unstarted(self) -> None:
-        """Release what waits for its turn again: it was to be stored with an event before it, and was not."""
-        if unstarted := self.claiming.ahead.unstarted():
-            await self._give_back(unstarted)
-
-    async def _give_back(self, claim_ids: Sequence[str]) -> int:
-        held = [claim_id for claim_id in claim_ids if self._manager.leases.is_held(claim_id)]
-        await self._manager.leases.release(held)
-        return len(held)
 
     async def withdraw(self, flights: Sequence[InFlight]) -> bool:
         """Take out events of letters if all wait for a route that pauses; return whether it did."""
@@ -294,7 +185,7 @@ class Pipeline:
         for one in flights:
             self.work.withdraw(one)
             self.intake.forget(one)
-        await self._give_back([one.claim_id for one in flights])
+        await self._stop.give_back([one.claim_id for one in flights])
         return True
 
     def lose(self, claim_ids: Sequence[str]) -> None:
@@ -303,8 +194,3 @@ class Pipeline:
             flight = self.intake.find(claim_id)
             if flight is not None and self.work.lose(flight):
                 self.standby.put([(flight, 0.0)])
-
-
-def _is_of(flight: InFlight, sources: Collection[str]) -> bool:
-    """Whether an event came from one of these sources, or from none."""
-    return flight.position is None or flight.position.of.source in (None, *sources)

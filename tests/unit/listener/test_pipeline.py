@@ -16,8 +16,10 @@ from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent
 from unlost.listener.core.in_flight import STORED, InFlight
-from unlost.listener.pipeline.pipeline import Drained, Pipeline
+from unlost.listener.pipeline.orderly_stop import Drained, OrderlyStop
+from unlost.listener.pipeline.pipeline import Pipeline
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.suspects import Suspects
 from unlost.listener.ports.rows import NewRow, Result
 from unlost.listener.ports.source import Batch
 
@@ -60,6 +62,15 @@ class Pausing:
         return []
 
 
+def stop_of(pipeline: Pipeline, manager: FakeManager) -> OrderlyStop:
+    """The stop of a pipeline whose work pauses."""
+    return OrderlyStop(
+        manager=cast("ClaimManager", manager), store=cast("Any", FakeRows()), intake=pipeline.intake,
+        claiming=pipeline.claiming, suspects=Suspects(at_once=1), work=cast("Any", Pausing()),
+        settling=pipeline.settling, healer=pipeline.healer, clocks=Clocks(time.time, time.monotonic),
+    )  # fmt: skip
+
+
 async def test_a_stop_does_not_wait_for_a_route_that_pauses():
     sink, manager, other = FakeSink(), FakeManager(), flight("other")
     pipeline = Pipeline(
@@ -67,10 +78,9 @@ async def test_a_stop_does_not_wait_for_a_route_that_pauses():
         store_breaker=cast("Any", None), sink=cast("Any", sink), healing=cast("Any", None), effects=cast("Any", None),
         who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
-    pipeline.work = cast("Any", Pausing())
     pipeline.intake.enter(flight("paused"))
     pipeline.intake.enter(other)
-    stop = asyncio.create_task(pipeline.finish(60.0, ()))
+    stop = asyncio.create_task(stop_of(pipeline, manager).finish(60.0, ()))
     await asyncio.sleep(0)
     assert not stop.done(), "the other may end"
     pipeline.intake.finish([(other, STORED)])
@@ -85,9 +95,8 @@ async def test_a_stop_hands_back_an_event_of_a_route_that_pauses_at_once():
         store_breaker=cast("Any", None), sink=cast("Any", None), healing=cast("Any", None), effects=cast("Any", None),
         who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
-    pipeline.work = cast("Any", Pausing())
     pipeline.intake.enter(flight("paused"))
-    assert await asyncio.wait_for(pipeline.drain(60.0), 10) == Drained(1)
+    assert await asyncio.wait_for(stop_of(pipeline, manager).drain(60.0), 10) == Drained(1)
     assert not manager.held
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from unlost.listener.app import shipping
 from unlost.listener.app.settings import ListenerSettings
-from unlost.listener.pipeline import healer, pipeline
+from unlost.listener.pipeline import healer, orderly_stop
 from unlost.listener.source import gaps
 from unlost.ops.system.grace import OTHER_STEPS_SECONDS, SHUTDOWN_TIMEOUT, grace_of
 
@@ -19,10 +19,10 @@ DEFAULT = grace_of({})
 
 def test_it_has_room_for_all_steps_of_a_stop():
     assert ListenerSettings.model_fields["shutdown_timeout"].default == SHUTDOWN_TIMEOUT
-    claims_and_what_peers_settled = 2 * pipeline.QUIET_SECONDS
+    claims_and_what_peers_settled = 2 * orderly_stop.QUIET_SECONDS
     assert (
         claims_and_what_peers_settled
-        + pipeline.LETTERS_SECONDS
+        + orderly_stop.LETTERS_SECONDS
         + healer.FINISH_SECONDS
         + gaps.LAST_SECONDS
         + shipping.LAST_SECONDS
