@@ -51,8 +51,8 @@ class KnownStore:
 
     async def refresh_membership(self) -> MembershipView:
         """Refresh the membership. Raise the store's version too, if the store is known."""
-        look = await self._membership.refresh(self.mark if self._confirmed else None)
-        return await self._renewed(look.store) if change(self.mark, look.store) == "back" else look
+        view = await self._membership.refresh(self.mark if self._confirmed else None)
+        return await self._renewed(view.store) if change(self.mark, view.store) == "back" else view
 
     async def _renewed(self, seen: StoreMark, *, unconfirmed: bool = False) -> MembershipView:
         """Start a new generation of the store, of which no place remembers anything."""
@@ -81,10 +81,10 @@ class KnownStore:
 
     async def look_again(self) -> MembershipView:
         """Refresh again: a peer may just have raised the version. Otherwise start a new generation, to be safe."""
-        look = await self._membership.refresh()
-        if self._remembered is not None and look.store.version >= self._further:
-            return look
-        return await self._renewed(look.store, unconfirmed=self._remembered is None)
+        view = await self._membership.refresh()
+        if self._remembered is not None and view.store.version >= self._further:
+            return view
+        return await self._renewed(view.store, unconfirmed=self._remembered is None)
 
     def see(self, seen: StoreMark) -> None:
         """Record the store as seen now. After a change, Redis's memory is not believed, and events are read again."""

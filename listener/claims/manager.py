@@ -20,7 +20,7 @@ from unlost.listener.claims.backends import ClaimBackends
 from unlost.listener.claims.known_store import KnownStore
 from unlost.listener.claims.leases import Leases
 from unlost.listener.claims.members import Members
-from unlost.listener.claims.quorum import Places, Step, View, meets, next_step
+from unlost.listener.claims.quorum import Places, Step, View, intersects, next_step
 from unlost.listener.claims.replicas import Replicas
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.claim import Answer, ClaimRequest
@@ -68,7 +68,7 @@ class ClaimManager:
         self._peers: tuple[Places, ...] = ()
         self._share = (0, 1)
         self.agreement = Agreement(membership.handler)
-        self._meets = False
+        self._intersects = False
         self._moving = False
         self._fresh_until = 0.0
         self._row_ends = 0.0
@@ -84,7 +84,7 @@ class ClaimManager:
     def open(self) -> bool:
         """Whether new events may be started now."""
         return (
-            self._meets
+            self._intersects
             and self.agreement.reached
             and not self._moving
             and self._fresh
@@ -177,7 +177,7 @@ class ClaimManager:
             await self.leases.confirm(event_ids)
         except Transient:
             return False
-        return self._meets and (self._fresh or self._backends.postgres_is_away)
+        return self._intersects and (self._fresh or self._backends.postgres_is_away)
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -211,25 +211,25 @@ class ClaimManager:
     async def _tick(self) -> None:
         started = self._clock()
         try:
-            look = await self.known_store.refresh_membership()
+            view = await self.known_store.refresh_membership()
         except (Transient, Permanent) as error:
             self._backends.postgres_failed(str(error))
             await self.known_store.look_for_redis()
             self._lose_what_no_peer_respects()
             raise
         self._backends.postgres_answered()
-        self._see(look, started)
+        self._see(view, started)
         if await self.known_store.look_for_redis():
-            look = await self.known_store.look_again()
-            self._see(look, started)
+            view = await self.known_store.look_again()
+            self._see(view, started)
             await self.known_store.look_for_redis()
-        if self.leases.places and (look.mine != self.leases.places or self.agreement.may_be_reached(look)):
-            await self._declare_again(look)
+        if self.leases.places and (view.mine != self.leases.places or self.agreement.may_be_reached(view)):
+            await self._declare_again(view)
         while step := next_step(View(self.leases.places, self._peers, self._backends.redis, self._backends.postgres)):
             if not await self._take(step):
                 break
         self._moving = False
-        self._meets = meets(self.leases.places, self._peers)
+        self._intersects = intersects(self.leases.places, self._peers)
 
     def _lose_what_no_peer_respects(self) -> None:
         """Lose every claim once peers moved on to another PostgreSQL and our membership row has expired.
@@ -239,22 +239,22 @@ class ClaimManager:
         if self.known_store.left_behind and self._clock() >= self._row_ends:
             self.leases.lose([claim.request.event_id for claim in self.leases.all()])
 
-    def _see(self, look: MembershipView, started: float) -> None:
-        self.known_store.see(look.store)
-        self.agreement.see(look)
-        self._peers = tuple(look.peers.values())
-        self._members.seen(look, started)
-        self._share = look.share
-        self._backends.postgres = look.postgres_place
+    def _see(self, view: MembershipView, started: float) -> None:
+        self.known_store.see(view.store)
+        self.agreement.see(view)
+        self._peers = tuple(view.peers.values())
+        self._members.seen(view, started)
+        self._share = view.share
+        self._backends.postgres = view.postgres_place
         self._row_ends = started + self._membership.life_seconds
-        shown = look.mine == self.leases.places  # otherwise peers do not see it, and may start what it holds
+        shown = view.mine == self.leases.places  # otherwise peers do not see it, and may start what it holds
         self._fresh_until = started + self._membership.life_seconds * FRESH_SHARE if shown else 0.0
 
-    async def _declare_again(self, look: MembershipView) -> None:
+    async def _declare_again(self, view: MembershipView) -> None:
         """Declare again, since PostgreSQL shows other places than ours: a reply was lost, or the row expired."""
         async with self._turn:
-            self._meets = False
-            await self._declare(look.mine or self.leases.places)
+            self._intersects = False
+            await self._declare(view.mine or self.leases.places)
 
     async def _take(self, step: Step) -> bool:
         """Replicate first, declare second, refresh again. Return False if replicating must wait."""
@@ -268,13 +268,13 @@ class ClaimManager:
         return True
 
     async def _declare(self, places: Places) -> None:
-        self._meets = False
+        self._intersects = False
         started = self._clock()
         self.leases.places |= places  # if the reply is lost, peers may see these already: they must be renewed too
-        look = await self._membership.declare(places)
+        view = await self._membership.declare(places)
         self.leases.places = places
-        self._see(look, started)
-        self._meets = meets(places, self._peers)
+        self._see(view, started)
+        self._intersects = intersects(places, self._peers)
         self._facts(PlacesDeclared(tuple(sorted(places)), self.degraded))
 
     def _report_whether_open(self) -> None:

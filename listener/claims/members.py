@@ -14,14 +14,14 @@ LASTS_SECONDS = 10.0
 """Longer than a killed process stays in the membership, and than peers need to notice that a Redis is another one."""
 
 
-def differences(look: MembershipView) -> Iterator[str]:
+def differences(view: MembershipView) -> Iterator[str]:
     """Yield one sentence for each mistake in this view."""
-    mine = _instance(look.token)
-    if any(member.instance_id == mine for member in look.members):  # a replay is no member, and may borrow the name
+    mine = _instance(view.token)
+    if any(member.instance_id == mine for member in view.members):  # a replay is no member, and may borrow the name
         yield f"another process of this group has the same INSTANCE_ID, {mine}: give each listener one of its own"
-    for token, places in sorted(look.peers.items()):
+    for token, places in sorted(view.peers.items()):
         peer = _instance(token)
-        ours, theirs = _redis(look.mine or frozenset()), _redis(places)
+        ours, theirs = _redis(view.mine or frozenset()), _redis(places)
         if ours and theirs and not ours & theirs:
             where = "another database of this Redis" if _servers(ours) & _servers(theirs) else "another Redis"
             yield f"listener {peer} keeps its claims in {where} than this one: give both the same REDIS_URL"
@@ -34,10 +34,10 @@ class Members:
         self._since: dict[str, float] = {}
         self._now = 0.0
 
-    def seen(self, look: MembershipView, now: float) -> None:
+    def seen(self, view: MembershipView, now: float) -> None:
         """Record a view of the membership."""
         self._now = now
-        self._since = {one: self._since.get(one, now) for one in differences(look)}
+        self._since = {one: self._since.get(one, now) for one in differences(view)}
 
     def warnings(self) -> Sequence[str]:
         """Return the differences that last."""

@@ -42,7 +42,7 @@ class Step(msgspec.Struct, frozen=True):
     urgent: bool
 
 
-def meets(declared: Places, peers: Iterable[Places]) -> bool:
+def intersects(declared: Places, peers: Iterable[Places]) -> bool:
     """Return whether these places share at least one with each peer."""
     return all(declared & peer for peer in peers)
 

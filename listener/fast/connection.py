@@ -9,7 +9,7 @@ follows at once, the message that commits also begins it.
 import asyncpg
 from asyncpg.transaction import Transaction, TransactionState
 
-from unlost.listener.fast.lending import Lendable
+from unlost.listener.fast.transport import SharedTransport
 from unlost.listener.store.postgres.connections import (
     NOT_OURS,
     PROOF,
@@ -38,20 +38,20 @@ class Begun(Transaction):
         connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-class OwnConnection(Lendable):
+class OwnConnection(SharedTransport):
     """A connection that tracks whether it is clean."""
 
     generation = 0
     """The generation of the pool in which it was opened."""
     free_since = 0.0
     """When it was last released."""
-    _lent = False
+    _given_out = False
     _begun: Begun | None = None
 
     @property
     def is_clean(self) -> bool:
         """Whether the last user left nothing behind."""
-        return not self._lent and not self.is_in_transaction()
+        return not self._given_out and not self.is_in_transaction()
 
     async def begin(self, longest_idle: int) -> "OwnTransaction":
         """Return a transaction: the one that the last commit began, or a new one. See ``Connections``.
@@ -72,7 +72,7 @@ class OwnConnection(Lendable):
 
     def proxy(self) -> ConnectionProxy:
         """Let a handler use it, until ``detach`` of the proxy."""
-        self._lent = True
+        self._given_out = True
         return ConnectionProxy(self)
 
     async def commit_and_reset(self, transaction: Begun, begin_next: int | None) -> None:
@@ -117,7 +117,7 @@ class OwnConnection(Lendable):
 
     def get_reset_query(self) -> str:
         """Return the statements that asyncpg sends to reset a session."""
-        return super().get_reset_query() if self._lent else ""
+        return super().get_reset_query() if self._given_out else ""
 
     async def reset(self, *, timeout: float | None = None) -> None:
         """See ``asyncpg.Connection``."""
@@ -126,8 +126,8 @@ class OwnConnection(Lendable):
         self._become_clean()
 
     def _become_clean(self) -> None:
-        if self._lent:
-            self._lent = False
+        if self._given_out:
+            self._given_out = False
             self._on_release()  # type: ignore[attr-defined]  # ends statements a handler may have prepared
 
 

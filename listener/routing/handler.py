@@ -45,7 +45,7 @@ class AppHandler:
 
     def require_fast(self, *, fast: bool) -> None:
         """Raise ``Misconfigured`` if a route cannot run on asyncpg's own connections, and these are used."""
-        why = "a connection of psycopg needs FAST=on: asyncpg's own connections lend their wire to nobody"
+        why = "a connection of psycopg needs FAST=on: asyncpg's own connections share no transport"
         _raise(self.name, [f"{route.name}(): {why}" for route in self.all_routes if route.needs_fast and not fast])
 
     @property

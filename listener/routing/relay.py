@@ -25,7 +25,7 @@ PARTS = frozenset(b"PBDECH")
 CANCEL = 80877102
 ENCRYPTION = (80877103, 80877104)
 LONGEST_STARTUP = 10_000
-TOLD = (
+REPORTED = (
     "server_version", "server_encoding", "client_encoding", "is_superuser", "session_authorization", "DateStyle",
     "IntervalStyle", "TimeZone", "integer_datetimes", "standard_conforming_strings",
 )  # fmt: skip
@@ -37,8 +37,8 @@ ADDRESS: dict[str, Any] = {
 """Parameters that libpq would otherwise read from the environment."""
 
 
-class WireLost(Transient):
-    """A route left its connection in the middle of a statement."""
+class RelayFailed(Transient):
+    """The session cannot be passed on, or a route left its connection in the middle of a statement."""
 
 
 class Messages:
@@ -81,7 +81,7 @@ class Relay(asyncio.Protocol):
         self.ended = asyncio.Event()
 
     @property
-    def was_met(self) -> bool:
+    def was_connected(self) -> bool:
         """Whether a client has come."""
         return self._client is not None
 
@@ -217,9 +217,9 @@ async def offered(connection: HandlerConnection) -> AsyncIterator[dict[str, Any]
     connection is closed: nobody can know any more what its next answer belongs to.
     """
     real: Any = connection
-    lend = getattr(real, "lend", None)
-    if lend is None:
-        raise WireLost("a psycopg connection needs FAST=on: asyncpg's own connections lend their wire to nobody")
+    shared_transport = getattr(real, "shared_transport", None)
+    if shared_transport is None:
+        raise RelayFailed("a psycopg connection needs FAST=on: asyncpg's own connections share no transport")
     relay = Relay(_greeting(real.get_settings()))
     first = iter((relay,))
     cancelling: set[asyncio.Task[None]] = set()
@@ -228,11 +228,11 @@ async def offered(connection: HandlerConnection) -> AsyncIterator[dict[str, Any]
             lambda: next(first, None) or _Cancelling(real, cancelling), f"{directory}/.s.PGSQL.{PORT}"
         )
         try:
-            with lend(relay.server) as relay.to_server:
+            with shared_transport(relay.server) as relay.to_server:
                 try:
                     yield {"host": directory, **ADDRESS}
                 finally:
-                    await _part(relay)
+                    await _disconnect(relay)
         finally:
             server.close()
             if not relay.is_clean:
@@ -242,12 +242,12 @@ async def offered(connection: HandlerConnection) -> AsyncIterator[dict[str, Any]
                     real.terminate()  # if the server could not be asked, the statement ends with this connection
             await asyncio.gather(*cancelling, return_exceptions=True)
     if not relay.is_clean:
-        raise WireLost("the route left its connection in the middle of a statement")
+        raise RelayFailed("the route left its connection in the middle of a statement")
 
 
-async def _part(relay: Relay) -> None:
+async def _disconnect(relay: Relay) -> None:
     """Wait for the client's goodbye, but not for long."""
-    if not relay.was_met:
+    if not relay.was_connected:
         return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GOODBYE_SECONDS):
@@ -258,8 +258,8 @@ async def _part(relay: Relay) -> None:
 
 def _greeting(settings: Any) -> bytes:
     """A server's messages to a client that has logged in, in a transaction."""
-    told = [(name, getattr(settings, name, None)) for name in TOLD]
-    parameters = [name.encode() + b"\0" + str(value).encode() + b"\0" for name, value in told if value is not None]
+    values = [(name, getattr(settings, name, None)) for name in REPORTED]
+    parameters = [name.encode() + b"\0" + str(value).encode() + b"\0" for name, value in values if value is not None]
     return b"".join(
         [
             _message(b"R", bytes(4)),

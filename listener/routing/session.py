@@ -23,7 +23,7 @@ from unlost.listener.ports.rows import HandlerConnection
 
 OpenSession = Callable[[HandlerConnection], AbstractAsyncContextManager[AsyncSession]]
 
-lent: ContextVar[HandlerConnection] = ContextVar("lent")
+row_connection: ContextVar[HandlerConnection] = ContextVar("row_connection")
 """The connection that the next engine's connection works on."""
 
 
@@ -61,13 +61,13 @@ class SessionConnection:
         """Do nothing."""
 
 
-async def _lent_connection(*_: object, **__: object) -> SessionConnection:
-    return SessionConnection(lent.get())
+async def _row_connection(*_: object, **__: object) -> SessionConnection:
+    return SessionConnection(row_connection.get())
 
 
 def row_engine() -> AsyncEngine:
-    """An engine that opens no connection: it is lent one."""
-    return create_async_engine("postgresql+unlost://", async_creator=_lent_connection, poolclass=NullPool)
+    """An engine that opens no connection: it works on ``row_connection``."""
+    return create_async_engine("postgresql+unlost://", async_creator=_row_connection, poolclass=NullPool)
 
 
 def sessions_of(kind: type[AsyncSession]) -> OpenSession:
@@ -76,12 +76,12 @@ def sessions_of(kind: type[AsyncSession]) -> OpenSession:
 
     @asynccontextmanager
     async def open_session(connection: HandlerConnection) -> AsyncIterator[AsyncSession]:
-        before = lent.set(connection)
+        before = row_connection.set(connection)
         try:
             async with engine.connect() as own, kind(bind=own, expire_on_commit=False) as session:
                 yield session
                 await session.commit()
         finally:
-            lent.reset(before)
+            row_connection.reset(before)
 
     return open_session

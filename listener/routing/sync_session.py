@@ -14,7 +14,7 @@ from greenlet import getcurrent, greenlet
 from sqlalchemy.orm import Session
 
 from unlost.listener.ports.rows import HandlerConnection
-from unlost.listener.routing.session import lent, row_engine
+from unlost.listener.routing.session import row_connection, row_engine
 from unlost.listener.routing.threads import Bridge
 
 Use = Callable[[Session], None]
@@ -41,11 +41,11 @@ def sync_sessions_of(kind: type[Session]) -> WithSession:
                 use(session)
                 session.commit()
 
-        before = lent.set(connection)
+        before = row_connection.set(connection)
         try:
             _run(work, bridge)
         finally:
-            lent.reset(before)
+            row_connection.reset(before)
 
     return with_session
 

@@ -1,4 +1,4 @@
-"""The promises of lending connections, asked of a real PostgreSQL."""
+"""The promises of a connection pool, asked of a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,11 +17,11 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
-Lend = Callable[..., ConnectionPool]
+MakePool = Callable[..., ConnectionPool]
 
 
 @pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Lend]:
+async def pool(database_url: str) -> AsyncIterator[MakePool]:
     made: list[ConnectionPool] = []
 
     def make(max_size: int = 2, timeout: float = 0.2) -> ConnectionPool:
@@ -36,17 +36,17 @@ async def pool(database_url: str) -> AsyncIterator[Lend]:
         await one.close()
 
 
-async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(pool: Lend) -> None:
-    lending = pool(max_size=2)
-    one, two = await lending.acquire(), await lending.acquire()
+async def test_what_is_given_back_is_acquired_again_and_no_more_than_were_allowed(pool: MakePool) -> None:
+    connections = pool(max_size=2)
+    one, two = await connections.acquire(), await connections.acquire()
     with pytest.raises(TimeoutError):
-        await lending.acquire()
-    waiting = asyncio.create_task(lending.acquire())
+        await connections.acquire()
+    waiting = asyncio.create_task(connections.acquire())
     await asyncio.sleep(0)
-    await lending.release(one)
+    await connections.release(one)
     assert await waiting is one
-    await lending.release(two)
-    assert await lending.acquire() is two
+    await connections.release(two)
+    assert await connections.acquire() is two
 
 
 class Slow:
@@ -70,44 +70,44 @@ class Slow:
 
 async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, PoolLimits(2, 0, 10.0, 1.0))
+    connections = ConnectionPool(slow.connect, PoolLimits(2, 0, 10.0, 1.0))
     slow.go_on.set()
-    one = await lending.acquire()
+    one = await connections.acquire()
     slow.go_on.clear()
     await slow.starts.acquire()
-    waiting = asyncio.create_task(lending.acquire())
+    waiting = asyncio.create_task(connections.acquire())
     await slow.starts.acquire()
-    await lending.release(one)
+    await connections.release(one)
     assert await waiting is one, "it was given back before the second was open"
     slow.go_on.set()
-    two = await lending.acquire()
+    two = await connections.acquire()
     assert two is not one
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await lending.acquire()
+            await connections.acquire()
     assert slow.begun == 2
-    await lending.close()
+    await connections.close()
     assert one.is_closed()
     assert two.is_closed()
 
 
 async def test_a_few_are_opened_with_the_first_and_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, PoolLimits(5, 2, 10.0, 1.0))
+    connections = ConnectionPool(slow.connect, PoolLimits(5, 2, 10.0, 1.0))
     slow.failure = ConnectionRefusedError("nobody there")
     slow.go_on.set()
     with pytest.raises(ConnectionRefusedError):
-        await lending.acquire()
+        await connections.acquire()
     slow.failure = None
-    lent = [await lending.acquire()]
+    held = [await connections.acquire()]
     assert slow.begun == 4, "the two that failed, and two"
-    lent += await asyncio.gather(lending.acquire(), lending.acquire())
+    held += await asyncio.gather(connections.acquire(), connections.acquire())
     assert slow.begun == 5
     monkeypatch.setattr(lender_module, "FREE_SECONDS", -1.0)
-    for one in lent:
-        await lending.release(one)
-    assert [one.is_closed() for one in lent] == [True, False, False]
-    await lending.close()
+    for one in held:
+        await connections.release(one)
+    assert [one.is_closed() for one in held] == [True, False, False]
+    await connections.close()
 
 
 async def test_one_of_a_few_that_cannot_be_opened_fails_nobody_who_gets_another(database_url: str) -> None:
@@ -120,10 +120,10 @@ async def test_one_of_a_few_that_cannot_be_opened_fails_nobody_who_gets_another(
             raise ConnectionRefusedError("no room for one more")
         return await asyncpg.connect(database_url, connection_class=OwnConnection)
 
-    lending = ConnectionPool(connect, PoolLimits(2, 2, 10.0, 1.0))
-    assert not (await lending.acquire()).is_closed()
+    connections = ConnectionPool(connect, PoolLimits(2, 2, 10.0, 1.0))
+    assert not (await connections.acquire()).is_closed()
     assert begun == 2
-    await lending.close()
+    await connections.close()
 
 
 async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
@@ -135,19 +135,19 @@ async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
         finally:
             ended.set()
 
-    lending = ConnectionPool(connect, PoolLimits(2, 0, 10.0, 1.0))
-    waiting = asyncio.create_task(lending.acquire())
+    connections = ConnectionPool(connect, PoolLimits(2, 0, 10.0, 1.0))
+    waiting = asyncio.create_task(connections.acquire())
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.sleep(0)
-    await lending.close()
+    await connections.close()
     assert ended.is_set()
 
 
 async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, PoolLimits(2, 0, 10.0, 1.0))
-    waiting = [asyncio.create_task(lending.acquire()) for _ in range(5)]
+    connections = ConnectionPool(slow.connect, PoolLimits(2, 0, 10.0, 1.0))
+    waiting = [asyncio.create_task(connections.acquire()) for _ in range(5)]
     await slow.starts.acquire()
     await slow.starts.acquire()
     assert slow.begun == 2
@@ -156,76 +156,76 @@ async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str
     told = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(one) for one in told] == [ConnectionRefusedError] * 5
     slow.failure = None
-    assert not (await lending.acquire()).is_closed()
-    await lending.close()
+    assert not (await connections.acquire()).is_closed()
+    await connections.close()
 
 
 async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, PoolLimits(1, 0, 10.0, 1.0))
-    impatient = asyncio.create_task(lending.acquire())
+    connections = ConnectionPool(slow.connect, PoolLimits(1, 0, 10.0, 1.0))
+    impatient = asyncio.create_task(connections.acquire())
     await slow.starts.acquire()
     impatient.cancel()
-    patient = asyncio.create_task(lending.acquire())
+    patient = asyncio.create_task(connections.acquire())
     slow.go_on.set()
     one = await patient
-    waiting = asyncio.create_task(lending.acquire())
+    waiting = asyncio.create_task(connections.acquire())
     await asyncio.sleep(0)
-    await lending.release(one)
+    await connections.release(one)
     waiting.cancel()  # in the very moment in which it was given one
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert await lending.acquire() is one
+    assert await connections.acquire() is one
     assert slow.begun == 1
-    await lending.close()
+    await connections.close()
 
 
-async def test_what_is_not_needed_any_more_is_closed(pool: Lend, monkeypatch: pytest.MonkeyPatch) -> None:
-    lending = pool()
-    old, used = await lending.acquire(), await lending.acquire()
-    await lending.release(old)
-    await lending.release(used)
+async def test_what_is_not_needed_any_more_is_closed(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = pool()
+    old, used = await connections.acquire(), await connections.acquire()
+    await connections.release(old)
+    await connections.release(used)
     monkeypatch.setattr(lender_module, "FREE_SECONDS", 0.0)
-    assert await lending.acquire() is used
+    assert await connections.acquire() is used
     await asyncio.sleep(0.002)
-    await lending.release(used)
+    await connections.release(used)
     assert old.is_closed()
     assert not used.is_closed()
 
 
-async def test_after_a_failure_nothing_is_lent_that_was_open_before(pool: Lend) -> None:
-    lending = pool()
-    free, lent = await lending.acquire(), await lending.acquire()
-    await lending.release(free)
-    await lending.expire()
+async def test_after_a_failure_nothing_is_acquired_that_was_open_before(pool: MakePool) -> None:
+    connections = pool()
+    free, held = await connections.acquire(), await connections.acquire()
+    await connections.release(free)
+    await connections.expire()
     assert free.is_closed()
-    assert not lent.is_closed(), "whoever works with it may succeed"
-    await lending.release(lent)
-    assert lent.is_closed()
-    assert (await lending.acquire()).is_clean
+    assert not held.is_closed(), "whoever works with it may succeed"
+    await connections.release(held)
+    assert held.is_closed()
+    assert (await connections.acquire()).is_clean
 
 
-async def test_a_transaction_that_was_left_open_is_rolled_back(pool: Lend) -> None:
-    lending = pool(max_size=1)
-    connection = await lending.acquire()
+async def test_a_transaction_that_was_left_open_is_rolled_back(pool: MakePool) -> None:
+    connections = pool(max_size=1)
+    connection = await connections.acquire()
     await connection.execute("BEGIN; CREATE TEMP TABLE left_behind ()")
-    await lending.release(connection)
-    assert await lending.acquire() is connection
+    await connections.release(connection)
+    assert await connections.acquire() is connection
     assert not connection.is_in_transaction()
     assert await connection.fetchval("SELECT to_regclass('left_behind')") is None
 
 
-async def test_who_cannot_be_reset_in_time_is_cut_off_and_its_place_is_free(pool: Lend) -> None:
-    lending = pool(max_size=1)
-    connection = await lending.acquire()
+async def test_who_cannot_be_reset_in_time_is_cut_off_and_its_place_is_free(pool: MakePool) -> None:
+    connections = pool(max_size=1)
+    connection = await connections.acquire()
     await connection.execute("BEGIN")
-    taking_back = asyncio.create_task(lending.release(connection))
+    taking_back = asyncio.create_task(connections.release(connection))
     await asyncio.sleep(0)
     taking_back.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking_back
     assert connection.is_closed()
-    assert await lending.acquire() is not connection
+    assert await connections.acquire() is not connection
 
 
 async def test_what_a_handler_keeps_of_its_connection_is_good_for_nothing(

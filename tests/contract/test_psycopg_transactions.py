@@ -18,11 +18,11 @@ from tests.contract.test_route_transactions import kept
 from tests.contract.test_sync_transactions import stored
 from unlost import App
 from unlost.listener.core.errors import Transient
-from unlost.listener.fast import lending
+from unlost.listener.fast import transport
 from unlost.listener.fast.pool import FAST
 from unlost.listener.pipeline.handlers import HandlerFailed, HandlerTimeout
 from unlost.listener.ports.rows import Inserted
-from unlost.listener.routing.relay import WireLost, offered
+from unlost.listener.routing.relay import RelayFailed, offered
 from unlost.listener.store.postgres.connections import TransactionLeft
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
@@ -35,7 +35,7 @@ Work = Callable[[Any], Any]
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """asyncpg's own connections lend their wire to nobody."""
+    """asyncpg's own connections share no transport."""
     database = Database(database_url, kind=FAST, connections=4)
     await migrate(database)
     async with database.acquire() as connection:
@@ -92,7 +92,7 @@ async def test_without_fast_connections_the_attempt_says_so(database_url: str) -
 
     database = Database(database_url, kind=PLAIN)
     await migrate(database)
-    with pytest.raises(WireLost, match="FAST=on"):
+    with pytest.raises(RelayFailed, match="FAST=on"):
         await stored(database, app)
     await database.close()
 
@@ -225,7 +225,7 @@ async def test_an_attempt_that_takes_too_long_is_cancelled_and_its_connection_is
         finally:
             ended.set()
 
-    with pytest.raises((HandlerTimeout, WireLost)):
+    with pytest.raises((HandlerTimeout, RelayFailed)):
         await stored(database, app(work), timeout=0.5)
     assert await asyncio.to_thread(ended.wait, 20)
     assert await kept(database) == (0, [])
@@ -244,7 +244,7 @@ async def test_a_connection_whose_statement_cannot_be_cancelled_is_closed(
     async with Gateway(database_url) as gateway:
         behind = Database(gateway.url, kind=FAST, connections=1)
         used: list[Any] = []
-        with pytest.raises(WireLost, match="in the middle of a statement"):
+        with pytest.raises(RelayFailed, match="in the middle of a statement"):
             await _begin_a_statement(behind, gateway.close_to_others, used)
         assert used[0].is_closed()
         await behind.close()
@@ -254,12 +254,12 @@ async def test_a_server_that_does_not_take_a_request_to_cancel_is_not_waited_for
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del database
-    monkeypatch.setattr(lending, "CANCEL_SECONDS", 0.3)
+    monkeypatch.setattr(transport, "CANCEL_SECONDS", 0.3)
     async with Gateway(database_url) as gateway:
         behind = Database(gateway.url, kind=FAST, connections=1)
         used: list[Any] = []
         async with asyncio.timeout(4):
-            with pytest.raises(WireLost, match="in the middle of a statement"):
+            with pytest.raises(RelayFailed, match="in the middle of a statement"):
                 await _begin_a_statement(behind, gateway.ignore_others, used)
             assert used[0].is_closed()
         await behind.close()

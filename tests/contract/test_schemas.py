@@ -106,9 +106,9 @@ async def test_nothing_collides_with_the_users_own_tables(
     database = Database(database_url)
     store = PostgresRows(database, instance_id="a", token="a")
 
-    async def work(lent: "asyncpg.Connection[asyncpg.Record]") -> None:
-        assert await lent.fetchval("SELECT current_user") == "unlost"  # as the schema
-        await lent.execute("INSERT INTO events (mine) VALUES (7)")
+    async def work(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        assert await connection.fetchval("SELECT current_user") == "unlost"  # as the schema
+        await connection.execute("INSERT INTO events (mine) VALUES (7)")
 
     assert await store.insert_with(new_row("e"), work) == Inserted()
     assert await connection.fetchval("SELECT mine FROM public.events") == 7

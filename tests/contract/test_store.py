@@ -496,7 +496,7 @@ async def test_a_connection_that_was_made_ready_soon_keeps_one_plan_for_all_batc
     assert planned <= 5, "PostgreSQL makes five custom plans before it compares"
 
 
-async def test_a_connection_that_cannot_be_made_ready_is_lent_to_nobody(
+async def test_a_connection_that_cannot_be_made_ready_is_given_to_nobody(
     database_url: str, kind: ConnectionKind
 ) -> None:
     made: list[Connection] = []
@@ -704,11 +704,11 @@ async def test_a_cursor_is_saved_only_in_the_store_that_it_is_of(server: Real | 
 async def test_the_roll_shows_who_lives(server: Real | Simulated) -> None:
     a, b = server.membership("a"), server.membership("b")
     assert (await a.refresh()).mine is None
-    look = await a.declare(frozenset({"redis:1"}))
-    assert (look.mine, look.peers) == (frozenset({"redis:1"}), {})
-    assert look.postgres_place.startswith("postgres:")
-    look = await b.declare(frozenset({"redis:1", look.postgres_place}))
-    assert look.peers == {"a": frozenset({"redis:1"})}
+    view = await a.declare(frozenset({"redis:1"}))
+    assert (view.mine, view.peers) == (frozenset({"redis:1"}), {})
+    assert view.postgres_place.startswith("postgres:")
+    view = await b.declare(frozenset({"redis:1", view.postgres_place}))
+    assert view.peers == {"a": frozenset({"redis:1"})}
     assert set((await a.refresh()).peers) == {"b"}
     await b.leave()
     assert (await a.refresh()).peers == {}
@@ -728,9 +728,9 @@ async def test_a_row_that_was_not_refreshed_is_gone_until_declared_again(server:
 
 
 async def test_two_that_declare_at_once_see_each_other(server: Real | Simulated) -> None:
-    rolls = [server.membership(t) for t in "abcdef"]
-    looks = await asyncio.gather(*(membership.declare(frozenset({"x"})) for membership in rolls))
-    assert sorted(len(look.peers) for look in looks) == [0, 1, 2, 3, 4, 5]
+    memberships = [server.membership(t) for t in "abcdef"]
+    views = await asyncio.gather(*(membership.declare(frozenset({"x"})) for membership in memberships))
+    assert sorted(len(view.peers) for view in views) == [0, 1, 2, 3, 4, 5]
 
 
 async def test_a_new_incarnation_lets_every_row_live_on(database: Database) -> None:
@@ -742,9 +742,9 @@ async def test_a_new_incarnation_lets_every_row_live_on(database: Database) -> N
     assert (await a.refresh()).peers == {}
     async with database.acquire() as connection:
         await connection.execute("DELETE FROM unlost.claims_place")  # what a crash does to an unlogged table
-    look = await a.refresh()
-    assert set(look.peers) == {"b"}
-    assert look.postgres_place != first
+    view = await a.refresh()
+    assert set(view.peers) == {"b"}
+    assert view.postgres_place != first
 
 
 async def test_a_new_incarnation_lets_nobody_live_on_who_was_gone_for_long(database: Database) -> None:
@@ -759,9 +759,9 @@ async def test_a_new_incarnation_lets_nobody_live_on_who_was_gone_for_long(datab
     assert (await a.refresh()).mine == {"x"}
     async with database.acquire() as connection:
         await connection.execute("DELETE FROM unlost.claims_place")  # what a crash does to an unlogged table
-    look = await a.refresh()
-    assert look.peers == {}
-    assert look.mine == {"x"}
+    view = await a.refresh()
+    assert view.peers == {}
+    assert view.mine == {"x"}
 
 
 async def clock_back(database: Database, *, spare: str = "") -> None:
@@ -780,9 +780,9 @@ async def test_a_clock_that_went_back_lets_nobody_live_on_longer_than_a_life(dat
     for membership in (dead, b, a):
         await membership.declare(frozenset({"x"}))
     await clock_back(database, spare=spare)
-    looks = await asyncio.gather(a.refresh(), b.refresh())
-    assert [look.mine for look in looks] == [{"x"}] * 2
-    assert "dead" in looks[0].peers, "a row counts from the first check on"
+    views = await asyncio.gather(a.refresh(), b.refresh())
+    assert [view.mine for view in views] == [{"x"}] * 2
+    assert "dead" in views[0].peers, "a row counts from the first check on"
     async with asyncio.timeout(5):
         while "dead" in (await a.refresh()).peers:
             assert (await b.refresh()).mine == {"x"}
@@ -878,12 +878,12 @@ async def test_who_comes_with_another_handler_does_not_agree_until_the_others_ar
 ) -> None:
     old, new = server.membership("old", handler="shop:one"), server.membership("new", handler="shop:two")
     assert (await old.declare(REDIS)).agreed
-    look = await new.declare(REDIS)
-    assert (look.agreed, look.others("shop:two")) == (False, [Member("old", "old", "shop:one")])
-    assert look.share == (0, 2)
-    look = await old.refresh()
-    assert (look.agreed, look.others("shop:one")) == (True, [])
-    assert look.share == (0, 1), "a member that is not at work has no share"
+    view = await new.declare(REDIS)
+    assert (view.agreed, view.others("shop:two")) == (False, [Member("old", "old", "shop:one")])
+    assert view.share == (0, 2)
+    view = await old.refresh()
+    assert (view.agreed, view.others("shop:one")) == (True, [])
+    assert view.share == (0, 1), "a member that is not at work has no share"
     third = await server.membership("third", handler="shop:one").declare(REDIS)
     assert third.agreed, "a member that is not at work excludes nobody"
     await old.leave()
@@ -923,8 +923,8 @@ async def test_a_replay_keeps_no_listener_out(database: Database) -> None:
     listener = PostgresMembership(database, token="a", instance_id="a", handler="shop:one")
     assert (await replay.declare(REDIS)).agreed
     assert (await listener.declare(REDIS)).agreed
-    look = await replay.refresh()
-    assert (look.agreed, look.members) == (True, (Member("a", "a", "shop:one"),))
+    view = await replay.refresh()
+    assert (view.agreed, view.members) == (True, (Member("a", "a", "shop:one"),))
     assert (await listener.refresh()).members == ()
 
 

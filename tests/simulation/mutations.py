@@ -63,7 +63,7 @@ REACHED = {
     AttemptRunner: ("_check_held", "_manager", "_wait_until_it_may_run"),
     ClaimManager: (
         "_backends", "_clock", "_declare", "_fresh_until",
-        "_lose_what_no_peer_respects", "_meets", "_membership", "_moving", "_peers", "_replicas", "_see", "_take",
+        "_lose_what_no_peer_respects", "_intersects", "_membership", "_moving", "_peers", "_replicas", "_see", "_take",
         "_turn",
     ),
     Claiming: ("_condemned", "_intake", "_policy", "_route_lost", "_to_be_looked_up"),
@@ -254,12 +254,12 @@ def _declare_first(real: Any) -> Any:
 
 def _declared_once_told(_: Any) -> Any:
     async def declare(self: ClaimManager, places: Any) -> None:
-        self._meets = False
+        self._intersects = False
         started = self._clock()
-        look = await self._membership.declare(places)
+        view = await self._membership.declare(places)
         self.leases.places = places
-        self._see(look, started)
-        self._meets = manager_module.meets(places, self._peers)
+        self._see(view, started)
+        self._intersects = manager_module.intersects(places, self._peers)
 
     return declare
 
@@ -300,7 +300,7 @@ def _one_place(_: Any) -> Any:
 
 
 def _stale_view(_: Any) -> Any:
-    return property(lambda self: self._meets and not self._moving and self._backends.has_all(self.leases.places))
+    return property(lambda self: self._intersects and not self._moving and self._backends.has_all(self.leases.places))
 
 
 def _agreed_for_ever(real: Any) -> Any:
@@ -314,8 +314,8 @@ def _agreed_for_ever(real: Any) -> Any:
 
 
 def _open_outside_the_membership(real: Any) -> Any:
-    def see(self: ClaimManager, look: Any, started: float) -> None:
-        real(self, look, started)
+    def see(self: ClaimManager, view: Any, started: float) -> None:
+        real(self, view, started)
         self.agreement._reached.set()
         self._fresh_until = started + self._membership.life_seconds * manager_module.FRESH_SHARE
 
@@ -640,7 +640,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "meet-nobody": (
         "events start although peers claim elsewhere",
-        [(manager_module, "meets", lambda _: lambda *_: True)],
+        [(manager_module, "intersects", lambda _: lambda *_: True)],
     ),
     "ran-out-is-replicated": (
         "a claim whose lease ran out is held again in another place",

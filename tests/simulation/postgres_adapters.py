@@ -123,11 +123,11 @@ class SimulatedMembership:
 
     async def refresh(self, known: StoreMark | None = None) -> MembershipView:
         memory = self._session.memory
-        look = await self._session.ask(
+        view = await self._session.ask(
             "roll", lambda: self._seen(memory, memory.refresh(self._token, self.life_seconds, known))
         )
-        self._session.claims_place = look.postgres_place
-        return look
+        self._session.claims_place = view.postgres_place
+        return view
 
     async def renew(self, generation: str, version: int, *, unconfirmed: bool = False) -> None:
         memory = self._session.memory
@@ -142,9 +142,9 @@ class SimulatedMembership:
             told = memory.declare(self._token, places, self.life_seconds, self.handler, changes=self._changes_handler)
             return self._seen(memory, told)
 
-        look = await self._session.ask(f"declare {sorted(places)}", apply)
-        self._session.claims_place = look.postgres_place
-        return look
+        view = await self._session.ask(f"declare {sorted(places)}", apply)
+        self._session.claims_place = view.postgres_place
+        return view
 
     async def leave(self) -> None:
         await self._session.ask("leave", lambda: self._session.memory.listeners.pop(self._token, None))

@@ -41,7 +41,7 @@ FOUND_BY = {
 }  # fmt: skip
 
 
-BACK_ON_THE_ROLL = Schedule(
+BACK_IN_THE_MEMBERSHIP = Schedule(
     seed=14,
     work="plain",
     resumes=True,
@@ -329,7 +329,7 @@ WRITTEN_FOR = {
     "neighbours-condemned": POISON_AND_NEIGHBOURS,
     "confirmed-once": FULL_FOR_LONG,
     "ran-out-is-replicated": REPLACED_WHILE_CUT_OFF,
-    "open-outside-the-membership": BACK_ON_THE_ROLL,
+    "open-outside-the-membership": BACK_IN_THE_MEMBERSHIP,
     "unread": KILLED_UNREGISTERED,
     "acknowledges-the-lost": WENT_BACK_BEFORE_IT_WAS_ACKNOWLEDGED,
 }

@@ -18,7 +18,7 @@ SCHEDULES = int(os.environ.get("SIMULATION_SCHEDULES", "2000"))
 FORMER_FINDINGS = {
     101457: "who had expired on the roll stayed open until Redis had been asked",
     102873: "who woke waited for ever to replicate what was settled meanwhile",
-    523: "lost between the desk's look and the handler's, an event stood by nowhere",
+    523: "lost between the claim manager's check and the handler's, an event stood by nowhere",
     796: "the same, with a plain handler",
     1153: "what was claimed in a place before it was given up was not replicated there again",
     1375: "the same, in Redis",

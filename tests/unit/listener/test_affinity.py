@@ -128,8 +128,8 @@ async def test_a_peer_that_settles_some_is_given_as_long_again_for_the_rest_once
 
 @given(st.sets(st.text(min_size=1), min_size=1, max_size=5))
 def test_all_that_live_see_the_same_shares(tokens: set[str]):
-    looks = [
+    views = [
         MembershipView(me, frozenset(), {token: frozenset() for token in tokens - {me}}, "p", StoreMark("g", 0, "p"))
         for me in tokens
     ]
-    assert sorted(look.share for look in looks) == [(number, len(tokens)) for number in range(len(tokens))]
+    assert sorted(view.share for view in views) == [(number, len(tokens)) for number in range(len(tokens))]

@@ -18,7 +18,7 @@ class Committing:
     def __init__(self, *answers: str | Exception | None) -> None:
         self.watermark = SimpleNamespace(cursor="j-8", reading=0)
         self.store: StoreMark | None = BEFORE
-        self.keeper = CursorCommitter(
+        self.committer = CursorCommitter(
             lambda: self.watermark, FakeCursors(answers=answers), store=lambda: self.store, source="s", group="g",
             facts=lambda fact: None,
         )  # fmt: skip
@@ -26,28 +26,28 @@ class Committing:
 
 async def test_tells_what_postgresql_answered_however_far_it_came_since() -> None:
     place = Committing("j-8")
-    assert place.keeper.stored is None
-    await place.keeper.save()
+    assert place.committer.stored is None
+    await place.committer.save()
     place.store = LATER
-    assert place.keeper.stored == "j-8"
+    assert place.committer.stored == "j-8"
 
 
 @pytest.mark.parametrize("store", [BACK, StoreMark("g", 9, "q"), None])
 async def test_what_another_store_answered_is_told_no_more(store: StoreMark | None) -> None:
     place = Committing("j-8", "j-3")
-    await place.keeper.save()
+    await place.committer.save()
     place.store = store
-    assert place.keeper.stored is None
+    assert place.committer.stored is None
     place.watermark = SimpleNamespace(cursor="j-3", reading=1)
-    await place.keeper.save()
-    assert place.keeper.stored == "j-3"
+    await place.committer.save()
+    assert place.committer.stored == "j-3"
 
 
 async def test_a_refused_write_tells_that_nothing_is_known_and_a_failed_one_nothing_new() -> None:
     place = Committing("j-8", Transient("away"), None)
-    await place.keeper.save()
+    await place.committer.save()
     place.watermark = SimpleNamespace(cursor="j-9", reading=0)
-    await place.keeper.save()
-    assert place.keeper.stored == "j-8"
-    await place.keeper.save()
-    assert place.keeper.stored is None
+    await place.committer.save()
+    assert place.committer.stored == "j-8"
+    await place.committer.save()
+    assert place.committer.stored is None

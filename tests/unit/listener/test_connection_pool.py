@@ -62,24 +62,24 @@ async def test_a_server_that_is_down_is_asked_once_for_each_that_waits():
 async def test_where_nobody_waits_nothing_is_opened_in_place_of_what_went_away():
     server = Server()
     pool = server.pool()
-    lent = await pool.acquire()
+    held = await pool.acquire()
     await pool.expire()
-    await pool.release(lent)
+    await pool.release(held)
     await affinity()
-    assert lent.is_closed()
+    assert held.is_closed()
     assert server.came == 1
 
 
 async def test_who_waits_gets_another_in_place_of_what_went_away():
     server = Server()
     pool = server.pool(max_size=1)
-    lent = await pool.acquire()
+    held = await pool.acquire()
     waiting = asyncio.create_task(pool.acquire())
     await affinity()
     assert server.came == 1, "no more connections are allowed"
     await pool.expire()
-    await pool.release(lent)
-    assert await waiting is not lent
+    await pool.release(held)
+    assert await waiting is not held
     assert server.came == 2
 
 
@@ -91,7 +91,7 @@ async def test_a_few_are_opened_with_the_first_but_no_more_than_are_allowed():
     assert server.came == 2
 
 
-async def test_what_was_closed_meanwhile_is_not_lent():
+async def test_what_was_closed_meanwhile_is_not_acquired():
     server = Server()
     pool = server.pool()
     first = await pool.acquire()
@@ -100,7 +100,7 @@ async def test_what_was_closed_meanwhile_is_not_lent():
     assert await pool.acquire() is not first
 
 
-async def test_what_is_free_since_lately_is_lent_first():
+async def test_what_is_free_since_lately_is_acquired_first():
     pool = Server().pool()
     one, other = await pool.acquire(), await pool.acquire()
     await pool.release(one)
@@ -108,7 +108,7 @@ async def test_what_is_free_since_lately_is_lent_first():
     assert [await pool.acquire(), await pool.acquire()] == [other, one]
 
 
-async def test_what_is_lent_since_before_a_failure_is_not_to_be_used_again():
+async def test_what_is_acquired_since_before_a_failure_is_not_to_be_used_again():
     pool = Server().pool()
     before = await pool.acquire()
     assert pool.may_use(before)

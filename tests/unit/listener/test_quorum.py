@@ -1,6 +1,6 @@
 """The rule that places must intersect, in every order of steps and faults for two listeners.
 
-The product's own ``next_step`` and ``meets`` drive the worlds below. No listener is killed or frozen. Then two
+The product's own ``next_step`` and ``intersects`` drive the worlds below. No listener is killed or frozen. Then two
 listeners never handle one event at once, and some listener can always go on.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from unlost.listener.claims.quorum import Step, View, meets, next_step
+from unlost.listener.claims.quorum import Step, View, intersects, next_step
 
 P = "postgres:1"
 
@@ -89,7 +89,7 @@ def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:  
             yield world._replace(declared=put(w.declared, i, step.declare))
     if not step and me.moving:
         yield become(moving=False)
-    if not me.looked and not me.moving and meets(mine, peers):
+    if not me.looked and not me.moving and intersects(mine, peers):
         yield become(looked=True)
     open_now = me.looked and not me.moving
     if me.phase == "idle" and open_now and not w.stored:

@@ -1,7 +1,7 @@
-"""Lends the wire of an asyncpg connection to another driver, between two answers of the server.
+"""Gives another driver the transport of an asyncpg connection, between two answers of the server.
 
-asyncpg has no public way to its transport, so private names are used here. While the wire is lent, asyncpg hears
-nothing of it. It must be given back when the server has answered everything.
+asyncpg has no public way to its transport, so private names are used here. Meanwhile asyncpg receives nothing from the
+server. The other driver must be done when the server has answered everything.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from unlost.listener.store.postgres.connections import Connection
 CANCEL_SECONDS = 5.0
 
 
-class Lendable(Connection):
-    """A connection whose wire can be lent."""
+class SharedTransport(Connection):
+    """A connection whose transport another driver can use."""
 
     @contextmanager
-    def lend(self, borrower: asyncio.Protocol) -> "Iterator[asyncio.Transport]":
-        """Let ``borrower`` hear the server, and give it the transport, for as long as the context lasts."""
+    def shared_transport(self, other: asyncio.Protocol) -> "Iterator[asyncio.Transport]":
+        """Yield the transport. While the context lasts, ``other`` receives what the server sends."""
         transport: asyncio.Transport = self._transport  # type: ignore[attr-defined]
         owner: Any = self._protocol  # type: ignore[attr-defined]
-        transport.set_protocol(_Both(owner, borrower))
+        transport.set_protocol(_Both(owner, other))
         try:
             yield transport
         finally:
@@ -43,16 +43,16 @@ class Lendable(Connection):
 
 
 class _Both(asyncio.Protocol):
-    """Tells the borrower everything, and asyncpg that the connection is lost."""
+    """Passes everything to the other driver, and to asyncpg that the connection is lost."""
 
-    def __init__(self, owner: asyncio.Protocol, borrower: asyncio.Protocol) -> None:
+    def __init__(self, owner: asyncio.Protocol, other: asyncio.Protocol) -> None:
         self._owner = owner
-        self.data_received = borrower.data_received  # type: ignore[method-assign]
-        self.pause_writing = borrower.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = borrower.resume_writing  # type: ignore[method-assign]
-        self._borrower = borrower
+        self.data_received = other.data_received  # type: ignore[method-assign]
+        self.pause_writing = other.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = other.resume_writing  # type: ignore[method-assign]
+        self._other = other
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
         self._owner.connection_lost(exc)
-        self._borrower.connection_lost(exc)
+        self._other.connection_lost(exc)
