@@ -11,6 +11,7 @@ from unlost.listener.source.feed.hook import (
     FetchedInPart,
     Fetching,
     Missed,
+    NewConnection,
     NotFetchable,
     Numbered,
     Opening,
@@ -18,7 +19,6 @@ from unlost.listener.source.feed.hook import (
     Refused,
     Send,
     Stop,
-    Wire,
 )
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "FetchedInPart",
     "Fetching",
     "Missed",
+    "NewConnection",
     "NotFetchable",
     "Numbered",
     "Opening",
@@ -38,6 +39,5 @@ __all__ = [
     "Refused",
     "Send",
     "Stop",
-    "Wire",
     "call",
 ]

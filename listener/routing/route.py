@@ -78,7 +78,7 @@ class Route:
 
     @property
     def needs_fast(self) -> bool:
-        """Whether it asks for a connection of psycopg, which works on the wire of our own fast connections alone."""
+        """Whether it asks for a connection of psycopg, which works on our own fast connections alone."""
         return any(session_kind(one).startswith("psycopg.") for one in self._wanted.required.values())
 
     async def run(self, delivery: Delivery | None, payload: bytes, connection: HandlerConnection | None = None) -> None:

@@ -8,6 +8,7 @@ from unlost.listener.source.feed.profile import (
     Ack,
     AgainTable,
     Backfill,
+    ConnectionTable,
     Heartbeat,
     Open,
     Profile,
@@ -16,7 +17,6 @@ from unlost.listener.source.feed.profile import (
     SequenceTable,
     Table,
     UrlFrom,
-    WireTable,
 )
 
 TABLES: tuple[tuple[str, type[Table]], ...] = (
@@ -29,7 +29,7 @@ TABLES: tuple[tuple[str, type[Table]], ...] = (
     ("ack", Ack),
     ("url_from", UrlFrom),
     ("backfill", Backfill),
-    ("wire", WireTable),
+    ("connection", ConnectionTable),
 )
 
 HEAD = """# Profiles

@@ -26,7 +26,7 @@ from unlost.listener.ports.source import Dropped, Loss, Opening, SourceEnded
 from unlost.listener.source.brokers.address import BrokerAddress
 from unlost.listener.source.brokers.errors import leave, library_errors, within
 from unlost.listener.source.brokers.jetstream_session import CLOSE_SECONDS, JetStreamSession
-from unlost.listener.source.brokers.overtaken import Look, removed_between
+from unlost.listener.source.brokers.overtaken import StreamState, removed_between
 from unlost.listener.source.feed.gaps import Declare
 
 OPTIONS = ("ack_wait", "creds", "durable", "filter")
@@ -95,7 +95,7 @@ class JetStream:
                     stream, consumer = await self._consumer(client)
                     session = JetStreamSession(client, consumer, self._held, self._clock)
                     session.opening = Opening(dropped=self._dropped(stream, consumer))
-                    session.look = partial(self._look, client, _look_at(stream, consumer), session.redelivered)
+                    session.look = partial(self._look, client, _state_of(stream, consumer), session.redelivered)
                     await session.begin()
             try:
                 yield session
@@ -136,7 +136,7 @@ class JetStream:
         name, once = consumer.stream_name, f"{stream.created} {first}"
         return Dropped(first - read - 1, f"{name}@{read}", f"{name}@{first}", once)
 
-    async def _look(self, client: Client, before: Look, redelivered: deque[int]) -> None:
+    async def _look(self, client: Client, before: StreamState, redelivered: deque[int]) -> None:
         """Look for ever whether the stream's limits remove messages while this group lags behind."""
         manager, options = client.jsm(), self._options
         while True:
@@ -144,7 +144,7 @@ class JetStream:
             with contextlib.suppress(SourceEnded), library_errors(nats.errors.Error):
                 stream = await manager.stream_info(options.address.path)
                 consumer = await manager.consumer_info(options.address.path, options.durable)
-                now = _look_at(stream, consumer)
+                now = _state_of(stream, consumer)
                 again = sum(before.deliveries < one <= now.deliveries for one in redelivered)
                 filtered = bool(consumer.config.filter_subject)
                 dropped = removed_between(before, now, options.address.path, redelivered=again, filtered=filtered)
@@ -184,10 +184,10 @@ class JetStream:
         )
 
 
-def _look_at(stream: StreamInfo, consumer: ConsumerInfo) -> Look:
+def _state_of(stream: StreamInfo, consumer: ConsumerInfo) -> StreamState:
     delivered, first = consumer.delivered, stream.state.first_seq
     passed, deliveries = (0, 0) if delivered is None else (delivered.stream_seq, delivered.consumer_seq)
-    return Look(first, passed, deliveries, consumer.num_pending or 0, str(stream.created))
+    return StreamState(first, passed, deliveries, consumer.num_pending or 0, str(stream.created))
 
 
 def _unfit(consumer: ConsumerInfo, wanted: str | None) -> str:

@@ -1,8 +1,8 @@
 """Notices that a JetStream stream removed messages before a consumer had delivered them. Pure.
 
-Nobody counts them. Between two looks a consumer passes some messages and delivers some; what it did not deliver of
-those before the stream's first message was removed. Redeliveries count as deliveries, so they are taken off: each
-listener knows its own. Those of its peers may hide as many from this listener, but not from the peers.
+Nobody counts them. Between two observations a consumer passes some messages and delivers some. Those before the
+stream's first message that it did not deliver were removed. Redeliveries count as deliveries, so they are taken off:
+each listener knows its own. Those of its peers may hide as many from this listener, but not from the peers.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from unlost.listener.ports.source import Dropped
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class StreamState:
     """The state of a server at one moment: the stream's first message, the last one delivered, and all deliveries.
 
     ``pending``: how many messages are still to be delivered. ``stream``: which stream it is, also if one of the same
@@ -31,9 +31,9 @@ class Look:
 
 
 def removed_between(
-    before: Look, now: Look, stream: str, *, redelivered: int = 0, filtered: bool = False
+    before: StreamState, now: StreamState, stream: str, *, redelivered: int = 0, filtered: bool = False
 ) -> Dropped | None:
-    """Return what was removed unread between two looks, if anything is known to be.
+    """Return what was removed unread between two observations, if anything is known to be.
 
     ``redelivered``: how many of the deliveries were not the first of their message. ``filtered``: the consumer is for
     some of the messages, so how many of the removed ones it would have delivered is unknown.

@@ -12,7 +12,7 @@ from unlost.listener.core.gap import Gap
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.source.feed.backfill import ProfileBackfill
 from unlost.listener.source.feed.calls import Call, call
-from unlost.listener.source.feed.hook import Action, Feed, FeedStopped, Opening, Send, Stop, Wire
+from unlost.listener.source.feed.hook import Action, Feed, FeedStopped, NewConnection, Opening, Send, Stop
 from unlost.listener.source.feed.loading import Loaded
 from unlost.listener.source.feed.mapping import ProfileMapping
 from unlost.listener.source.feed.paths import Fields, path_of
@@ -52,7 +52,7 @@ class ProfileFeed(Feed):
 
     async def opening(self, after: str | None) -> Opening:
         """See ``Feed``."""
-        fill, wire = self._fill, self._profile.wire
+        fill, connection = self._fill, self._profile.connection
         if self._profile.url_from is not None:
             url = await self._called(self._profile.url_from)
         else:
@@ -60,32 +60,32 @@ class ProfileFeed(Feed):
         resume = self._profile.resume
         if after is not None and resume is not None and resume.query is not None:
             url = with_query(url, resume.query, self._with_overlap(after))
-        headers = {name: fill(value) for name, value in wire.headers.items()}
+        headers = {name: fill(value) for name, value in connection.headers.items()}
         if after is not None and resume is not None and resume.header is not None:
             headers[resume.header] = self._with_overlap(after)
         return Opening(
             url=url,
             headers=headers,
-            subprotocols=[fill(one) for one in wire.subprotocols],
-            proxy=fill(wire.proxy) if wire.proxy else None,
-            ca=fill(wire.ca) if wire.ca else None,
-            cert=fill(wire.cert) if wire.cert else None,
-            key=fill(wire.key) if wire.key else None,
-            compression=wire.compression,
+            subprotocols=[fill(one) for one in connection.subprotocols],
+            proxy=fill(connection.proxy) if connection.proxy else None,
+            ca=fill(connection.ca) if connection.ca else None,
+            cert=fill(connection.cert) if connection.cert else None,
+            key=fill(connection.key) if connection.key else None,
+            compression=connection.compression,
         )
 
-    async def opened(self, wire: Wire) -> None:
+    async def opened(self, connection: NewConnection) -> None:
         """See ``Feed``."""
         for number, step in enumerate(self._profile.open):
             if step.send is not None:
-                await wire.send(self._filled(step.send))
+                await connection.send(self._filled(step.send))
             if step.wait:
-                await self._wait(wire, number, step)
+                await self._wait(connection, number, step)
         resume = self._profile.resume
-        if wire.after is not None and resume is not None and resume.message is not None:
-            cursor = self._with_overlap(wire.after)
+        if connection.after is not None and resume is not None and resume.message is not None:
+            cursor = self._with_overlap(connection.after)
             text = template_of(self._fill(resume.message))
-            await wire.send(text.filled(lambda hole: in_json(cursor if hole == "cursor" else self._last(hole))))
+            await connection.send(text.filled(lambda hole: in_json(cursor if hole == "cursor" else self._last(hole))))
 
     def settled(self, receipt: Any) -> Send | None:
         """See ``Feed``."""
@@ -131,11 +131,11 @@ class ProfileFeed(Feed):
             raise Transient(f"url_from: no WebSocket address stands at {given.at} of the answer: {said}")
         return found
 
-    async def _wait(self, wire: Wire, number: int, step: Open) -> None:
+    async def _wait(self, connection: NewConnection, number: int, step: Open) -> None:
         try:
             async with asyncio.timeout(step.within):
                 while True:
-                    message = await wire.receive()
+                    message = await connection.receive()
                     if self._mapping.answers(number, message):
                         return
                     for action in self.read(message):

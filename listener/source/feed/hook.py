@@ -21,7 +21,7 @@ class FeedStopped(Transient):
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """How to connect. ``compression``, ``proxy`` and the files of TLS are as in a profile's ``[wire]``."""
+    """How to connect. ``compression``, ``proxy`` and the files of TLS are as in a profile's ``[connection]``."""
 
     url: str
     headers: Mapping[str, str] = {}
@@ -115,7 +115,7 @@ class FetchedInPart(Transient):
     """Raised by ``fetch`` after what it has returned: a limit was reached, and more may be missing."""
 
 
-class Wire(Protocol):
+class NewConnection(Protocol):
     """A connection that was just opened."""
 
     async def send(self, text: str) -> None:
@@ -160,7 +160,7 @@ class Feed(ABC):
     async def opening(self, after: str | None) -> Opening:
         """Return how to connect, and how to continue after this cursor."""
 
-    async def opened(self, wire: Wire) -> None:  # noqa: B027 - most feeds need not
+    async def opened(self, connection: NewConnection) -> None:  # noqa: B027 - most feeds need not
         """Subscribe, and do whatever else must be done before messages are read."""
 
     @abstractmethod

@@ -11,8 +11,8 @@ nothing: they may have been on the way since before. Without that answer, a gap 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from unlost.listener.source.feed.connection import FeedConnection
 from unlost.listener.source.feed.hook import Again
-from unlost.listener.source.feed.line import Line
 
 LINGER_SECONDS = 5.0
 """How long an old connection is kept after the new one is open, unless the new one delivers first."""
@@ -27,26 +27,26 @@ MOVE_SECONDS = 1.0
 class Moves:
     """The moves of one session.
 
-    ``connect`` returns nothing if no connection could be opened. ``ended_early`` is called for an old connection that
-    may have ended before the new one was open.
+    ``connect`` returns nothing if no connection could be opened. ``ended_early`` is called with the last sign of
+    life of an old connection that may have ended before the new one was open.
     """
 
     def __init__(
         self,
-        lines: Sequence[Line],
-        connect: Callable[[Again], Awaitable[Line | None]],
+        connections: Sequence[FeedConnection],
+        connect: Callable[[Again], Awaitable[FeedConnection | None]],
         changed: Callable[[], None],
-        ended_early: Callable[[Line], None],
+        ended_early: Callable[[float], None],
     ) -> None:
-        """Make it. ``lines``: the connections that are open, the newest last."""
-        self._lines = lines
+        """Make it. ``connections``: the connections that are open, the newest last."""
+        self._connections = connections
         self._connect = connect
         self._changed = changed
         self._ended_early = ended_early
         self._task: asyncio.Task[None] | None = None
-        self._old: Line | None = None
+        self._old: FeedConnection | None = None
         """The connection to be left, until the new one is open."""
-        self._wish: tuple[Line, Again] | None = None
+        self._wish: tuple[FeedConnection, Again] | None = None
         self._moved_at = float("-inf")
         self._ended = False
 
@@ -55,19 +55,19 @@ class Moves:
         """Whether a move is in progress."""
         return self._task is not None
 
-    def move(self, line: Line, again: Again) -> None:
+    def move(self, connection: FeedConnection, again: Again) -> None:
         """Begin a move, unless one is in progress. A request of the newest connection is carried out after that."""
-        if self._ended or line not in self._lines:
+        if self._ended or connection not in self._connections:
             return
         if self._task is None:
-            self._old = line
-            self._task = asyncio.create_task(self._move(line, again), name="feed moves")
-        elif line is not self._old and line is self._lines[-1]:
-            self._wish = line, again
+            self._old = connection
+            self._task = asyncio.create_task(self._move(connection, again), name="feed moves")
+        elif connection is not self._old and connection is self._connections[-1]:
+            self._wish = connection, again
 
-    def left(self, line: Line) -> None:
+    def left(self, connection: FeedConnection) -> None:
         """Note that a connection has ended."""
-        if line is self._old and self._task is not None:
+        if connection is self._old and self._task is not None:
             self._task.cancel()
 
     def end(self) -> list[asyncio.Task[None]]:
@@ -78,7 +78,7 @@ class Moves:
         self._task.cancel()
         return [self._task]
 
-    async def _move(self, old: Line, again: Again) -> None:
+    async def _move(self, old: FeedConnection, again: Again) -> None:
         clock = asyncio.get_running_loop().time
         try:
             await asyncio.sleep(self._moved_at + MOVE_SECONDS - clock())
@@ -93,20 +93,20 @@ class Moves:
                 self.move(*wish)
             self._changed()
 
-    async def _open(self, again: Again) -> Line | None:
+    async def _open(self, again: Again) -> FeedConnection | None:
         for attempt in range(MOVE_ATTEMPTS):
-            if (line := await self._connect(again)) is not None:
-                return line
+            if (connection := await self._connect(again)) is not None:
+                return connection
             await asyncio.sleep(0.1 * 2**attempt)
         return None
 
-    async def _leave(self, old: Line, new: Line) -> None:
+    async def _leave(self, old: FeedConnection, new: FeedConnection) -> None:
         """Keep the old connection until the new one delivers, and all that came by it is acknowledged."""
         if not await _answers(old):
-            self._ended_early(old)
+            self._ended_early(old.heard_at)
         loop = asyncio.get_running_loop()
         linger, last = loop.time() + LINGER_SECONDS, loop.time() + ACK_SECONDS
-        while old in self._lines and loop.time() < last:
+        while old in self._connections and loop.time() < last:
             waits = not new.delivered and loop.time() < linger
             if not waits and not old.unsettled:
                 break
@@ -114,9 +114,9 @@ class Moves:
         old.link.abort()
 
 
-async def _answers(line: Line) -> bool:
+async def _answers(connection: FeedConnection) -> bool:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            return await line.link.answers()
+            return await connection.link.answers()
     except TimeoutError:
         return False

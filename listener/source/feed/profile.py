@@ -147,7 +147,7 @@ class Backfill(Table):
         return self
 
 
-class WireTable(Table):
+class ConnectionTable(Table):
     """The connection itself."""
 
     headers: HeaderTable = Field({}, description="headers of the handshake; files are read anew for each connection")
@@ -206,7 +206,9 @@ class Profile(Table):
     )
     fresh: Seconds | None = Field(None, description="seconds without any message after which a gap is declared")
     backfill: Backfill | None = Field(None, description="HTTP call that fetches what a gap has missed")
-    wire: WireTable = Field(default_factory=lambda: WireTable.model_validate({}), description="the connection itself")
+    connection: ConnectionTable = Field(
+        default_factory=lambda: ConnectionTable.model_validate({}), description="the connection itself"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -231,5 +233,5 @@ class Profile(Table):
 
 
 ALL_TABLES: Sequence[type[Table]] = (
-    Open, ReplyTable, Heartbeat, Resume, SequenceTable, AgainTable, Ack, UrlFrom, Backfill, WireTable
+    Open, ReplyTable, Heartbeat, Resume, SequenceTable, AgainTable, Ack, UrlFrom, Backfill, ConnectionTable
 )  # fmt: skip

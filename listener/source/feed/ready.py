@@ -8,7 +8,7 @@ import msgspec
 
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Batch, Taken
-from unlost.listener.source.feed.line import Line
+from unlost.listener.source.feed.connection import FeedConnection
 from unlost.listener.source.feed.taking import Taking
 
 HELD_BYTES = 1024 * 1024
@@ -22,7 +22,7 @@ EVENT_BYTES = 64
 class PendingReceipt(msgspec.Struct, frozen=True, gc=False):
     """The receipt of a message, and the connection on which the message arrived."""
 
-    line: Line
+    connection: FeedConnection
     value: object
 
 
@@ -51,13 +51,13 @@ class ReadyQueue:
     def __bool__(self) -> bool:
         return bool(self._ready)
 
-    def put(self, line: Line, taking: Taking, size: int) -> None:
+    def put(self, connection: FeedConnection, taking: Taking, size: int) -> None:
         """Add what one message became."""
-        due = None
+        pending = None
         if taking.receipt is not None:
-            line.unsettled += 1
-            due = PendingReceipt(line, taking.receipt.value)
-        self._add(Ready(taking.bodies, taking.cursors, due, size + EVENT_BYTES * len(taking.bodies)))
+            connection.unsettled += 1
+            pending = PendingReceipt(connection, taking.receipt.value)
+        self._add(Ready(taking.bodies, taking.cursors, pending, size + EVENT_BYTES * len(taking.bodies)))
 
     def put_event(self, body: bytes, cursor: str | None, size: int) -> None:
         """Add a message that is one event and wants no receipt. An object for each would cost more than reading it."""

@@ -9,8 +9,8 @@ from unlost.listener.core.errors import UnlostError
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Loss, Opening, Receipt, SourceEnded, Taken
 from unlost.listener.source.feed.beating import beat
+from unlost.listener.source.feed.connection import FeedConnection
 from unlost.listener.source.feed.hook import Again, Beat, Missed, Stop
-from unlost.listener.source.feed.line import Line
 from unlost.listener.source.feed.losses import failed_code, stopped
 from unlost.listener.source.feed.moves import Moves
 from unlost.listener.source.feed.ready import PendingReceipt, ReadyQueue
@@ -31,14 +31,12 @@ class FeedSession:
         self._feed = source.feed
         self._ready = ReadyQueue()
         self._changed = asyncio.Event()
-        self._lines: list[Line] = []
+        self._connections: list[FeedConnection] = []
         self._stacks: dict[int, contextlib.AsyncExitStack] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._side: dict[int, list[asyncio.Task[None]]] = {}
         self._loss: Loss | None = None
-        self._moves = Moves(
-            self._lines, self._connect_again, self._changed.set, lambda old: self._source.disconnected(old.heard_at)
-        )
+        self._moves = Moves(self._connections, self._connect_again, self._changed.set, source.disconnected)
         self._stopped_by: Loss | None = None
         self._paused: Callable[[], bool] = lambda: False
         self._heard_at = asyncio.get_running_loop().time()
@@ -47,14 +45,14 @@ class FeedSession:
     @property
     def last_sign(self) -> float:
         """When any connection showed its last sign of life, by the event loop's clock; -inf if none was open."""
-        return max([self._last_sign, *(line.heard_at for line in self._lines)])
+        return max([self._last_sign, *(connection.heard_at for connection in self._connections)])
 
     # -- Session --------------------------------------------------------------------------------
 
     async def take(self, most: int, size: int) -> Taken:
         """See ``Session``. A message is never divided."""
         while not self._ready:
-            if self._loss is not None and not self._lines and not self._moves.active:
+            if self._loss is not None and not self._connections and not self._moves.active:
                 raise SourceEnded(self._loss)
             self._changed.clear()
             await self._changed.wait()
@@ -75,13 +73,13 @@ class FeedSession:
 
     async def settled(self, receipts: Sequence[Receipt]) -> None:
         """See ``Session``."""
-        for due in receipts:
-            assert isinstance(due, PendingReceipt)
-            due.line.unsettled = max(0, due.line.unsettled - 1)
+        for pending in receipts:
+            assert isinstance(pending, PendingReceipt)
+            pending.connection.unsettled = max(0, pending.connection.unsettled - 1)
             self._changed.set()
             with contextlib.suppress(SourceEnded):  # the feed sends its message again, and it is a duplicate then
-                if (send := acknowledgement(self._feed, due.value)) is not None:
-                    await due.line.send(send.text)
+                if (send := acknowledgement(self._feed, pending.value)) is not None:
+                    await pending.connection.send(send.text)
                     self._source.counts.acknowledged += 1
 
     async def give_back(self) -> None:
@@ -90,37 +88,38 @@ class FeedSession:
     def abort(self) -> None:
         """See ``Session``."""
         self._moves.end()
-        for line in self._lines:
-            line.link.abort()
+        for connection in self._connections:
+            connection.link.abort()
 
     def has_read(self, loss: Loss) -> bool:
         """Return whether events were read although no connection could be opened. ``take`` returns them first."""
         self._loss = loss
         return bool(self._ready)
 
-    async def connect(self, after: str | None, again: Again | None = None) -> Line:
+    async def connect(self, after: str | None, again: Again | None = None) -> FeedConnection:
         """Open a connection, and begin to read it."""
         stack = contextlib.AsyncExitStack()
-        made: list[Line] = []
+        made: list[FeedConnection] = []
         try:
-            line = await self._source.dial(after, again, stack, made.append)
+            connection = await self._source.dial(after, again, stack, made.append)
         except BaseException:
             for failed in made:
                 await self._give_up(failed)
             await _closed(stack)
             raise
-        line.count = self._source.counting.begin()
-        self._stacks[id(line)] = stack
-        self._lines.append(line)
-        self._side[id(line)] = [asyncio.create_task(line.link.keep_alive(self._is_idle), name="feed keepalive")]
+        connection.count = self._source.counting.begin()
+        self._stacks[id(connection)] = stack
+        self._connections.append(connection)
+        keepalive = asyncio.create_task(connection.link.keep_alive(self._is_idle), name="feed keepalive")
+        self._side[id(connection)] = [keepalive]
         if self._feed.beats_every is not None:
-            self._beat(line, self._feed.beats_every)
-        self._start(self._read(line), "feed")
-        return line
+            self._beat(connection, self._feed.beats_every)
+        self._start(self._read(connection), "feed")
+        return connection
 
     async def close(self) -> None:
         """End everything. Messages that had arrived are kept for ``take_rest``, even those without room until now."""
-        lines = list(self._lines)
+        connections = list(self._connections)
         side = [task for tasks in self._side.values() for task in tasks]
         tasks = [*self._tasks, *side, *self._moves.end()]
         for task in tasks:
@@ -130,9 +129,9 @@ class FeedSession:
         for stack in self._stacks.values():
             await _closed(stack)
         self._stacks.clear()
-        self._lines.clear()
-        for line in lines:
-            await self._take_rest_of(line)
+        self._connections.clear()
+        for connection in connections:
+            await self._take_rest_of(connection)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -141,77 +140,77 @@ class FeedSession:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _read(self, line: Line) -> None:
+    async def _read(self, connection: FeedConnection) -> None:
         """Read one connection to its end."""
         loss = Loss("the connection was left")
         try:
-            loss = await self._read_to_the_end(line)
-            self._source.counting.end(line.count)
+            loss = await self._read_to_the_end(connection)
+            self._source.counting.end(connection.count)
         finally:
-            self._left(line, loss)
+            self._left(connection, loss)
 
-    async def _read_to_the_end(self, line: Line) -> Loss:
+    async def _read_to_the_end(self, connection: FeedConnection) -> Loss:
         try:
             while True:
-                messages = await self._next(line)
-                sends = [send for message in messages for send in self._take_in(line, message)]
+                messages = await self._next(connection)
+                sends = [send for message in messages for send in self._take_in(connection, message)]
                 self._changed.set()
-                await self._answer(line, sends)
+                await self._answer(connection, sends)
         except SourceEnded as error:
-            line.link.abort()  # it may be open still; what has arrived can be read all the same
-            await self._take_rest_of(line)
-            return line.ended_by or self._source.sorted(error).loss
+            connection.link.abort()  # it may be open still; what has arrived can be read all the same
+            await self._take_rest_of(connection)
+            return connection.ended_by or self._source.sorted(error).loss
         except UnlostError as error:
             return Loss(str(error))
         except Exception as error:  # noqa: BLE001 - what an outsider sends ends a connection, never a listener
             return failed_code("reading", error).loss
 
-    async def _next(self, line: Line) -> Sequence[bytes | Oversized]:
+    async def _next(self, connection: FeedConnection) -> Sequence[bytes | Oversized]:
         clock, room = asyncio.get_running_loop().time, self._ready.room
         if not room.is_set():
-            line.signs.pause(clock())
+            connection.signs.pause(clock())
             await room.wait()
-            line.signs.resume(clock())
-        messages = await line.take()
+            connection.signs.resume(clock())
+        messages = await connection.take()
         self._heard_at = clock()
-        line.signs.heard(self._heard_at)
+        connection.signs.heard(self._heard_at)
         return messages
 
-    async def _give_up(self, line: Line) -> None:
+    async def _give_up(self, connection: FeedConnection) -> None:
         """Take the events that a connection delivered although the feed could not subscribe; errors are no letters."""
-        line.link.abort()
-        line.count = self._source.counting.begin()
-        await self._take_rest_of(line, lambda message: has_events(self._feed, message))
-        self._source.counting.end(line.count)
-        if line.delivered:
-            self._last_sign = max(self._last_sign, line.heard_at)
+        connection.link.abort()
+        connection.count = self._source.counting.begin()
+        await self._take_rest_of(connection, lambda message: has_events(self._feed, message))
+        self._source.counting.end(connection.count)
+        if connection.delivered:
+            self._last_sign = max(self._last_sign, connection.heard_at)
 
-    async def _take_rest_of(self, line: Line, wanted: Callable[[bytes], bool] = lambda _: True) -> None:
+    async def _take_rest_of(self, connection: FeedConnection, wanted: Callable[[bytes], bool] = lambda _: True) -> None:
         """Take what had arrived when a connection ended."""
-        while rest := await line.take_rest():
+        while rest := await connection.take_rest():
             for message in rest:
                 if isinstance(message, Oversized) or wanted(message):
-                    self._take_in(line, message, obeys=False)
+                    self._take_in(connection, message, obeys=False)
 
-    def _left(self, line: Line, loss: Loss) -> None:
+    def _left(self, connection: FeedConnection, loss: Loss) -> None:
         self._loss = loss
-        self._last_sign = max(self._last_sign, line.heard_at)
-        if line in self._lines:
-            self._lines.remove(line)
-        for task in self._side.pop(id(line), ()):
+        self._last_sign = max(self._last_sign, connection.heard_at)
+        if connection in self._connections:
+            self._connections.remove(connection)
+        for task in self._side.pop(id(connection), ()):
             task.cancel()
-        if (stack := self._stacks.pop(id(line), None)) is not None:
+        if (stack := self._stacks.pop(id(connection), None)) is not None:
             self._start(_closed(stack), "leave a connection")
-        self._moves.left(line)
+        self._moves.left(connection)
         self._changed.set()
 
-    async def _answer(self, line: Line, sends: Sequence[str]) -> None:
+    async def _answer(self, connection: FeedConnection, sends: Sequence[str]) -> None:
         for text in sends:
-            await line.send(text)
+            await connection.send(text)
         if self._stopped_by is not None:
             raise SourceEnded(self._stopped_by)
 
-    def _take_in(self, line: Line, message: bytes | Oversized, *, obeys: bool = True) -> Sequence[str]:
+    def _take_in(self, connection: FeedConnection, message: bytes | Oversized, *, obeys: bool = True) -> Sequence[str]:
         """Act on a message, unless the session has ended; return what must be sent."""
         if isinstance(message, Oversized):
             self._ready.put_oversized(message)
@@ -221,23 +220,23 @@ class FeedSession:
             body, event = taking
             self._ready.put_event(body, event.cursor, len(message))
             self._source.counts.events += 1
-            line.delivered = True
+            connection.delivered = True
             if event.sequence is not None:
-                self._count(line, event.sequence)
+                self._count(connection, event.sequence)
             return ()
-        self._keep(line, taking, len(message))
+        self._keep(connection, taking, len(message))
         for sequence in taking.numbers:
-            self._count(line, sequence)
+            self._count(connection, sequence)
         for order in taking.orders if obeys else ():
-            self._obey(line, order)
+            self._obey(connection, order)
         return taking.sends
 
-    def _obey(self, line: Line, order: Order) -> None:
+    def _obey(self, connection: FeedConnection, order: Order) -> None:
         match order:
             case Beat():
-                self._beat(line, order.every)
+                self._beat(connection, order.every)
             case Again():
-                self._moves.move(line, order)
+                self._moves.move(connection, order)
             case Stop():
                 self._stopped_by = stopped(order.why)
             case Missed():
@@ -245,24 +244,24 @@ class FeedSession:
             case _:
                 assert_never(order)
 
-    def _count(self, line: Line, sequence: tuple[str, int]) -> None:
+    def _count(self, connection: FeedConnection, sequence: tuple[str, int]) -> None:
         self._source.has_numbers = True
-        if (hole := line.count.numbers.take(*sequence)) is not None:
-            self._source.counting.found(line.count, hole)
+        if (hole := connection.count.numbers.take(*sequence)) is not None:
+            self._source.counting.found(connection.count, hole)
 
-    def _keep(self, line: Line, taking: Taking, size: int) -> None:
+    def _keep(self, connection: FeedConnection, taking: Taking, size: int) -> None:
         counts = self._source.counts
         if not taking.bodies:
             counts.control += 1
             return
         counts.events += len(taking.bodies) - taking.refused
         counts.refused += taking.refused
-        line.delivered = True
-        self._ready.put(line, taking, size)
+        connection.delivered = True
+        self._ready.put(connection, taking, size)
 
     # -- beside reading -------------------------------------------------------------------------
 
-    async def _connect_again(self, again: Again) -> Line | None:
+    async def _connect_again(self, again: Again) -> FeedConnection | None:
         try:
             return await self.connect(None, again)
         except SourceEnded as error:
@@ -273,11 +272,12 @@ class FeedSession:
         """Whether nothing is read now, so that silence proves nothing."""
         return self._paused() or not self._ready.room.is_set()
 
-    def _beat(self, line: Line, every: float) -> None:
-        first, *others = self._side[id(line)]
+    def _beat(self, connection: FeedConnection, every: float) -> None:
+        first, *others = self._side[id(connection)]
         for other in others:
             other.cancel()
-        self._side[id(line)] = [first, asyncio.create_task(beat(line, self._feed, every), name="feed heartbeat")]
+        heartbeat = asyncio.create_task(beat(connection, self._feed, every), name="feed heartbeat")
+        self._side[id(connection)] = [first, heartbeat]
 
     async def _watch(self, fresh: float) -> None:
         clock = asyncio.get_running_loop().time
@@ -292,8 +292,8 @@ class FeedSession:
     async def _renew(self, every: float) -> None:
         while True:
             await asyncio.sleep(every)
-            for line in self._lines[-1:]:
-                self._moves.move(line, Again(f"a connection is renewed every {every:g} s"))
+            for connection in self._connections[-1:]:
+                self._moves.move(connection, Again(f"a connection is renewed every {every:g} s"))
 
 
 async def _closed(stack: contextlib.AsyncExitStack) -> None:

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 from unlost.listener.core.errors import UnlostError
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.ports.source import Opening as Opened
+from unlost.listener.source.feed.connection import FeedConnection, FeedLink
 from unlost.listener.source.feed.counting import Counting
 from unlost.listener.source.feed.gaps import Declare, Hole
 from unlost.listener.source.feed.hook import Again, Feed, FeedStopped, Opening
-from unlost.listener.source.feed.line import FeedConnection, Line
 from unlost.listener.source.feed.losses import EventsRefused, failed_code, stopped
 from unlost.listener.source.feed.session import FeedSession
 from unlost.listener.source.websocket.connection import Open, WebSocketOptions
@@ -150,8 +150,12 @@ class FeedSource:
         self.declare(self.name, "silence", began_at=self._now() - seconds)
 
     async def dial(
-        self, after: str | None, again: Again | None, stack: contextlib.AsyncExitStack, made: Callable[[Line], None]
-    ) -> Line:
+        self,
+        after: str | None,
+        again: Again | None,
+        stack: contextlib.AsyncExitStack,
+        made: Callable[[FeedConnection], None],
+    ) -> FeedConnection:
         """Open one connection, and let the feed subscribe. ``again``: the feed's wish, maybe with an address.
 
         ``made`` is called with the connection before the feed subscribes.
@@ -159,7 +163,7 @@ class FeedSource:
         within = self.feed.opened_within
         try:
             async with asyncio.timeout(within) as limit:
-                line = await self._dial(after, again, stack, made)
+                connection = await self._dial(after, again, stack, made)
         except FeedStopped as error:
             raise SourceEnded(stopped(str(error))) from error
         except SourceEnded as error:
@@ -173,24 +177,28 @@ class FeedSource:
         except Exception as error:  # a feed may be a user's own code
             raise failed_code("opening", error) from error
         self.counts.connections += 1
-        return line
+        return connection
 
     async def _dial(
-        self, after: str | None, again: Again | None, stack: contextlib.AsyncExitStack, made: Callable[[Line], None]
-    ) -> Line:
+        self,
+        after: str | None,
+        again: Again | None,
+        stack: contextlib.AsyncExitStack,
+        made: Callable[[FeedConnection], None],
+    ) -> FeedConnection:
         opening = await self.feed.opening(after)
         if again is not None and again.url is not None:
             opening = moved(opening, again.url)
         try:
-            line = Line(await stack.enter_async_context(self._linked(opening)), after)
+            connection = FeedConnection(await stack.enter_async_context(self._linked(opening)), after)
         except SourceEnded as error:
             error.loss = error.loss._replace(why=f"{host_of(opening.url)}: {error.loss.why}")
             raise
-        made(line)
-        await self.feed.opened(line)
-        return line
+        made(connection)
+        await self.feed.opened(connection)
+        return connection
 
-    def _linked(self, opening: Opening) -> AbstractAsyncContextManager[FeedConnection]:
+    def _linked(self, opening: Opening) -> AbstractAsyncContextManager[FeedLink]:
         options = self._options(opening)
         if opening.url.startswith(("http://", "https://")):
             from unlost.listener.source.feed.events import event_link  # its library is slow to import
@@ -242,5 +250,5 @@ def tls_of(opening: Opening) -> ssl.SSLContext | None:
         if opening.cert is not None:
             context.load_cert_chain(opening.cert, opening.key)
     except (OSError, ssl.SSLError) as error:
-        raise SourceEnded(Loss(f"the files of [wire] cannot be used: {error}")) from None
+        raise SourceEnded(Loss(f"the files of [connection] cannot be used: {error}")) from None
     return context

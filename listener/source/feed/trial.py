@@ -10,7 +10,7 @@ from unlost.listener.core.errors import InvalidEvent
 from unlost.listener.core.event import parse
 from unlost.listener.core.gap import Gap
 from unlost.listener.source.feed.gaps import Hole, Numbers
-from unlost.listener.source.feed.hook import Action, Feed, Opening, Send, Wire
+from unlost.listener.source.feed.hook import Action, Feed, NewConnection, Opening, Send
 from unlost.listener.source.feed.taking import Taking, acknowledgement, actions_of, taking_of
 from unlost.ops.kit.telemetry.counted import counted
 
@@ -158,9 +158,9 @@ class Watched(Feed):
         """See ``Feed``."""
         return await self._feed.opening(after)
 
-    async def opened(self, wire: Wire) -> None:
+    async def opened(self, connection: NewConnection) -> None:
         """See ``Feed``."""
-        await self._feed.opened(wire)
+        await self._feed.opened(connection)
 
     def read(self, message: bytes) -> Iterable[Action]:
         """See ``Feed``."""

@@ -16,7 +16,7 @@ from unlost.listener.core.errors import Transient
 from unlost.listener.ports.source import Batch, SourceEnded
 from unlost.listener.source.feed import calls, events, line, moves
 from unlost.listener.source.feed.calls import call
-from unlost.listener.source.feed.hook import Action, Beat, Event, Feed, Opening, Receipt, Send, Wire
+from unlost.listener.source.feed.hook import Action, Beat, Event, Feed, NewConnection, Opening, Receipt, Send
 from unlost.listener.source.feed.source import FeedSource
 from unlost.listener.source.websocket.connection import WebSocketOptions
 
@@ -95,8 +95,8 @@ async def test_an_answer_that_drips_ends_the_call(monkeypatch):
 
 async def test_a_feed_that_answers_nothing_to_a_hook_ends_the_attempt():
     class Waits(Own):
-        async def opened(self, wire: Wire) -> None:
-            await wire.receive()
+        async def opened(self, connection: NewConnection) -> None:
+            await connection.receive()
 
     async with serving() as server:
         with pytest.raises(SourceEnded, match=r"was not open after 0\.3 s"):
@@ -356,9 +356,9 @@ async def test_what_was_read_while_subscribing_is_kept_when_the_connection_is_st
     class Asks(Own):
         opened_within = 10.0
 
-        async def opened(self, wire: Wire) -> None:
+        async def opened(self, connection: NewConnection) -> None:
             for _ in range(3):
-                await wire.receive()
+                await connection.receive()
 
     async with serving() as server:
         source = reading(Asks(server.url))

@@ -4,14 +4,14 @@ from typing import Any, cast
 
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Batch
+from unlost.listener.source.feed.connection import FeedConnection
 from unlost.listener.source.feed.hook import Receipt
-from unlost.listener.source.feed.line import Line
 from unlost.listener.source.feed.ready import HELD_BYTES, TOGETHER_BYTES, ReadyQueue
 from unlost.listener.source.feed.taking import Taking
 
 
-def line() -> Line:
-    return Line(cast("Any", None), None)
+def connection() -> FeedConnection:
+    return FeedConnection(cast("Any", None), None)
 
 
 def taken(queue: ReadyQueue, most: int, size: int = 10**9) -> list[bytes]:
@@ -37,7 +37,7 @@ def test_single_events_keep_their_order_and_are_divided_as_asked_for():
 
 
 async def test_a_message_of_several_events_stays_whole_and_in_its_place():
-    queue, by = ReadyQueue(), line()
+    queue, by = ReadyQueue(), connection()
     queue.put_event(b"1", None, 10)
     queue.put(by, Taking([b"2", b"3"], [None, None], receipt=Receipt("r")), 10)
     queue.put_event(b"4", None, 10)
@@ -78,7 +78,7 @@ async def test_at_least_one_message_is_taken_when_there_is_no_room() -> None:
     """Otherwise a reader would ask for ever, and let nothing else run."""
     queue = ReadyQueue()
     for body in (b"1", b"2"):
-        queue.put(line(), Taking([body], [None]), 1)
+        queue.put(connection(), Taking([body], [None]), 1)
     for body in (b"3", b"4"):
         queue.put_event(body, None, 1)
     assert [taken(queue, 0, -5) for _ in range(4)] == [[b"1"], [b"2"], [b"3"], [b"4"]]

@@ -23,11 +23,11 @@ from unlost.listener.source.feed.hook import (
     Event,
     Feed,
     Missed,
+    NewConnection,
     Numbered,
     Opening,
     Refused,
     Send,
-    Wire,
 )
 
 DISPATCH, HEARTBEAT, IDENTIFY, RESUME, RECONNECT, INVALID, HELLO, ACK = 0, 1, 2, 6, 7, 9, 10, 11
@@ -78,17 +78,17 @@ class Discord(Feed):
         del after
         return Opening(url=self._resume_url or self._url)
 
-    async def opened(self, wire: Wire) -> None:
+    async def opened(self, connection: NewConnection) -> None:
         """See ``Feed``. Resume if there is a session, or identify."""
-        if (hello := _decode(await wire.receive())) is None or hello.op != HELLO:
+        if (hello := _decode(await connection.receive())) is None or hello.op != HELLO:
             raise Transient("the gateway did not begin with hello")
         token = self._environment["DISCORD_TOKEN"]
         if self._session is not None:
-            await wire.send(_encoded(RESUME, {"token": token, "session_id": self._session, "seq": self._last}))
+            await connection.send(_encoded(RESUME, {"token": token, "session_id": self._session, "seq": self._last}))
             return
         properties = {"os": "linux", "browser": "unlost", "device": "unlost"}
         intents = int(self._environment.get("DISCORD_INTENTS", "513"))
-        await wire.send(_encoded(IDENTIFY, {"token": token, "intents": intents, "properties": properties}))
+        await connection.send(_encoded(IDENTIFY, {"token": token, "intents": intents, "properties": properties}))
 
     def read(self, message: bytes) -> Iterable[Action]:
         """See ``Feed``."""

@@ -16,7 +16,17 @@ from msgspec import Raw
 
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.source.feed.calls import Call, CallRefused, call
-from unlost.listener.source.feed.hook import Action, Again, Event, Feed, FeedStopped, Opening, Refused, Stop, Wire
+from unlost.listener.source.feed.hook import (
+    Action,
+    Again,
+    Event,
+    Feed,
+    FeedStopped,
+    NewConnection,
+    Opening,
+    Refused,
+    Stop,
+)
 
 FORBIDDEN = (400, 401, 403)
 
@@ -66,9 +76,9 @@ class Twitch(Feed):
         del after
         return Opening(url=self._url)
 
-    async def opened(self, wire: Wire) -> None:
+    async def opened(self, connection: NewConnection) -> None:
         """See ``Feed``. A session that was moved keeps its id and its subscriptions."""
-        welcome = _decode(await wire.receive())
+        welcome = _decode(await connection.receive())
         if welcome is None or welcome.metadata.message_type != "session_welcome":
             raise FeedStopped("Twitch did not begin with session_welcome")
         session = msgspec.json.decode(welcome.payload, type=_WithSession).session.id

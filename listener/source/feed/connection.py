@@ -19,7 +19,7 @@ SEND_SECONDS = 10.0
 """How long a feed may take no message that is sent to it."""
 
 
-class FeedConnection(Protocol):
+class FeedLink(Protocol):
     """A connection over WebSocket or with server-sent events. Methods raise ``SourceEnded`` at its end."""
 
     answered_at: float
@@ -50,10 +50,10 @@ class FeedConnection(Protocol):
         ...
 
 
-class Line:
-    """A ``Wire`` while the feed subscribes, and messages after that."""
+class FeedConnection:
+    """A ``NewConnection`` while the feed subscribes, and messages after that."""
 
-    def __init__(self, link: FeedConnection, after: str | None) -> None:
+    def __init__(self, link: FeedLink, after: str | None) -> None:
         self.link = link
         self.after = after
         self.unsettled = 0
@@ -74,7 +74,10 @@ class Line:
         return max(self.signs.last_at, self.link.answered_at)
 
     async def send(self, text: str) -> None:
-        """See ``Wire``. A feed that sends and never reads would hold up a reply, and an acknowledgement, for ever."""
+        """See ``NewConnection``.
+
+        A feed that sends and never reads would hold up a reply, and an acknowledgement, for ever.
+        """
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self.link.send(text)
@@ -87,7 +90,7 @@ class Line:
             raise SourceEnded(Loss(f"a message to the feed cannot be sent: {type(error).__name__}: {error}")) from error
 
     async def receive(self) -> bytes:
-        """See ``Wire``."""
+        """See ``NewConnection``."""
         while not self._early:
             if len(self._kept) > MOST_EARLY or self._early_bytes > MOST_EARLY_BYTES:
                 sent = f"{len(self._kept):,} messages of {self._early_bytes:,} bytes"
