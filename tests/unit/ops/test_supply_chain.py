@@ -66,6 +66,13 @@ def test_the_sdist_holds_every_file_of_the_package():
     assert lacking == []
 
 
+def test_no_folder_of_the_package_is_a_link_to_another_one():
+    """setuptools takes a folder that it finds twice only once: the sdist and the wheel would lack one of the two."""
+    tops = ("listener", "producer", "dlq", "ops")
+    links = [path for top in tops for path in (ROOT / top).rglob("*") if path.is_symlink() and path.is_dir()]
+    assert [one for one in links if one.resolve().relative_to(ROOT).parts[0] in tops] == []
+
+
 def component(name: str, *licences: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "version": "1", "licenses": list(licences)}
 
