@@ -65,7 +65,7 @@ class Effect(msgspec.Struct, frozen=True):
     attempts: int
 
 
-class Answer(msgspec.Struct, frozen=True):
+class DeliveryOutcome(msgspec.Struct, frozen=True):
     """The outcome of one delivery. ``alike``: failures with the same one have the same cause.
 
     ``after``: the receiver asked not to be called again for so many seconds.
@@ -79,7 +79,7 @@ class Answer(msgspec.Struct, frozen=True):
     ours: bool = False
 
 
-DELIVERED = Answer("delivered")
+DELIVERED = DeliveryOutcome("delivered")
 
 
 class Effects:

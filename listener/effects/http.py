@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from unlost.listener.core.effects import Answer, Effect, EffectRefused, named
+from unlost.listener.core.effects import DeliveryOutcome, Effect, EffectRefused, named
 from unlost.listener.core.targets import Place, Targets
-from unlost.listener.effects.answers import judged, judged_by_producer
+from unlost.listener.effects.outcomes import judged, judged_by_producer
 from unlost.ops.kit.access.webhook import signed
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.printable import printable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 READ_BYTES = 4_096
 """So much of an answer is read: enough to quote it."""
 ADDRESSES_TRIED = 3
-Judge = Callable[[int, bytes, str, float], Answer]
+Judge = Callable[[int, bytes, str, float], DeliveryOutcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class HttpChannel:
         self._client: httpx.AsyncClient | None = None
         self._opening = asyncio.Lock()
 
-    async def send(self, effect: Effect) -> Answer:
+    async def send(self, effect: Effect) -> DeliveryOutcome:
         """See ``Channel``."""
         import httpx
 
@@ -60,18 +60,18 @@ class HttpChannel:
                     return await self._publish(effect)
                 return await self._post(effect)
         except TimeoutError:
-            return Answer("again", f"no complete answer within {seconds:g} s", "timeout")
+            return DeliveryOutcome("again", f"no complete answer within {seconds:g} s", "timeout")
         except EffectRefused as error:
-            return Answer("never", str(error), ours=True)
+            return DeliveryOutcome("never", str(error), ours=True)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            return Answer("again", _said(error), type(error).__name__)
+            return DeliveryOutcome("again", _said(error), type(error).__name__)
 
     async def close(self) -> None:
         """Close all connections."""
         if self._client is not None:
             await self._client.aclose()
 
-    async def _post(self, effect: Effect) -> Answer:
+    async def _post(self, effect: Effect) -> DeliveryOutcome:
         place = self._options.targets.check(effect.url)
         addresses = [one for one in await addresses_of(place) if self._options.targets.may_call(one)]
         if not addresses:
@@ -83,7 +83,7 @@ class HttpChannel:
 
     async def _at_one_of(
         self, addresses: Sequence[str], place: Place, effect: Effect, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> DeliveryOutcome:
         import httpx
 
         *others, last = addresses
@@ -94,7 +94,7 @@ class HttpChannel:
                 continue
         return await self._call(_at(effect.url, place, last), place[1], effect, headers, judged)
 
-    async def _publish(self, effect: Effect) -> Answer:
+    async def _publish(self, effect: Effect) -> DeliveryOutcome:
         producer = self._options.producer
         if not producer:
             raise EffectRefused("effects cannot publish: EFFECT_PRODUCER is not set")
@@ -104,7 +104,7 @@ class HttpChannel:
 
     async def _call(
         self, url: str, name: str, effect: Effect, headers: Mapping[str, str], judge: Judge
-    ) -> Answer:  # fmt: skip
+    ) -> DeliveryOutcome:  # fmt: skip
         client = await self._opened()
         request = {"accept-encoding": "identity", "user-agent": "unlost", **headers}
         extensions = {"sni_hostname": name}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.effects import Answer, Effect
+from unlost.listener.core.effects import DeliveryOutcome, Effect
 from unlost.listener.core.errors import LONGEST_WAIT, Permanent, Transient
 from unlost.listener.core.facts import (
     EffectBuried,
@@ -201,35 +201,35 @@ class EffectDelivery:
     async def _deliver(self, effect: Effect) -> None:
         host, began = self._host(effect.host), self._clock()
         try:
-            answer = await self._channel.send(effect)
-            wait, counts = self._judged(effect, host, answer, began)
-            if answer.what == "delivered":
+            outcome = await self._channel.send(effect)
+            wait, counts = self._judged(effect, host, outcome, began)
+            if outcome.what == "delivered":
                 await self._surely(lambda: self._rows.delivered(effect))
                 self._facts(EffectDelivered(effect.event_id, effect.key, self._clock() - began))
             elif wait is None:
-                await self._bury(effect, answer)
+                await self._bury(effect, outcome)
             else:
-                await self._surely(lambda: self._rows.failed(effect, answer.why, wait=wait, counts=counts))
-                self._facts(EffectFailed(effect.event_id, effect.key, effect.host, answer.why, counts))
+                await self._surely(lambda: self._rows.failed(effect, outcome.why, wait=wait, counts=counts))
+                self._facts(EffectFailed(effect.event_id, effect.key, effect.host, outcome.why, counts))
         finally:
             host.at_work -= 1
 
-    def _judged(self, effect: Effect, host: Host, answer: Answer, began: float) -> tuple[float | None, bool]:
+    def _judged(self, effect: Effect, host: Host, outcome: DeliveryOutcome, began: float) -> tuple[float | None, bool]:
         """Return after how many seconds the effect is tried again, None for never, and whether the attempt counts."""
         now = self._clock()
-        if answer.what != "again":
-            if answer.what == "delivered" and host.breaker.succeeded(now):
+        if outcome.what != "again":
+            if outcome.what == "delivered" and host.breaker.succeeded(now):
                 self._facts(EffectHostResumed(effect.host, now - host.breaker.opened_at))
             return None, True
-        after = min(answer.after, LONGEST_WAIT)
+        after = min(outcome.after, LONGEST_WAIT)
         host.not_before = max(host.not_before, now + after) if after else host.not_before
         paused = host.breaker.is_open
         counts = host.breaker.failed(
-            f"{effect.number}:{effect.event_id}", answer.alike, answer.why, first=not effect.attempts, began=began,
+            f"{effect.number}:{effect.event_id}", outcome.alike, outcome.why, first=not effect.attempts, began=began,
             now=now,
         )  # fmt: skip
         if host.breaker.is_open and not paused:
-            self._facts(EffectHostPaused(effect.host, answer.why))
+            self._facts(EffectHostPaused(effect.host, outcome.why))
         if not counts:
             return max(after, host.breaker.probe_at - now - SLACK_SECONDS, 0.0), False
         number = effect.attempts + 1
@@ -237,16 +237,16 @@ class EffectDelivery:
             return None, True
         return max(after, self._policy.retry.pause(number, self._rng())), True
 
-    async def _bury(self, effect: Effect, answer: Answer) -> None:
+    async def _bury(self, effect: Effect, outcome: DeliveryOutcome) -> None:
         """Write the letter first. A kill after that delivers the effect again, and a replay finds that out."""
         try:
-            letter_id = await self._letters.write(effect, answer)
+            letter_id = await self._letters.write(effect, outcome)
         except (Transient, Permanent):  # the file takes no letters: the effect waits
-            await self._surely(lambda: self._rows.failed(effect, answer.why, wait=LEASE_MARGIN, counts=False))
+            await self._surely(lambda: self._rows.failed(effect, outcome.why, wait=LEASE_MARGIN, counts=False))
             return
-        await self._surely(lambda: self._rows.buried(effect, letter_id, answer.why))
-        error_class = "permanent" if answer.what == "never" else "transient"
-        self._facts(EffectBuried(effect.event_id, effect.key, error_class, answer.why))
+        await self._surely(lambda: self._rows.buried(effect, letter_id, outcome.why))
+        error_class = "permanent" if outcome.what == "never" else "transient"
+        self._facts(EffectBuried(effect.event_id, effect.key, error_class, outcome.why))
 
     async def _surely(self, record: Callable[[], Awaitable[None]]) -> None:
         """Record an outcome. If PostgreSQL stays away, the lease ends, and the effect is taken once more."""

@@ -6,7 +6,7 @@ import msgspec
 
 from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.effects import Answer, Effect
+from unlost.listener.core.effects import DeliveryOutcome, Effect
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import Event, parse
 from unlost.listener.core.in_flight import InFlight, effect_claim
@@ -24,23 +24,23 @@ class EffectLetters:
         self._store = store
         self._clocks = clocks
 
-    async def write(self, effect: Effect, answer: Answer) -> str:
+    async def write(self, effect: Effect, outcome: DeliveryOutcome) -> str:
         """Write one, durable on return; return its id. Raises ``Transient`` if that is not possible now."""
         event = event_of(effect.event_id, await self._store.one(effect.event_id))
         now = self._clocks.now()
         flight = InFlight(event, effect_claim(event, effect.number), None, now, self._clocks.monotonic())
         flight.effect, flight.cause = effect.number, CAUSE
-        flight.attempts.append(delivery_failure(effect, answer, now))
+        flight.attempts.append(delivery_failure(effect, outcome, now))
         (burial,) = await self._sink.bury([flight])
         return burial.letter_id
 
 
-def delivery_failure(effect: Effect, answer: Answer, at: float) -> Failure:
+def delivery_failure(effect: Effect, outcome: DeliveryOutcome, at: float) -> Failure:
     """Describe the last attempt of an effect, for its letter. The path of a webhook is a secret: the host is enough."""
     where = effect.host if effect.url else "the producer"
-    why = f"effect {effect.number}, {effect.kind} to {where}, attempt {effect.attempts + 1}: {answer.why}"
-    kind = "EffectRefused" if answer.what == "never" else "EffectFailed"
-    return Failure(at, "effect", "permanent" if answer.what == "never" else "transient", kind, why)
+    why = f"effect {effect.number}, {effect.kind} to {where}, attempt {effect.attempts + 1}: {outcome.why}"
+    kind = "EffectRefused" if outcome.what == "never" else "EffectFailed"
+    return Failure(at, "effect", "permanent" if outcome.what == "never" else "transient", kind, why)
 
 
 def event_of(event_id: str, row: "dict[str, object] | None") -> Event:

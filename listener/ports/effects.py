@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from unlost.listener.core.effects import Answer, Effect, NewEffect
+from unlost.listener.core.effects import DeliveryOutcome, Effect, NewEffect
 from unlost.listener.ports.rows import HandlerConnection
 
 
@@ -42,6 +42,6 @@ class EffectRows(Protocol):
 class Channel(Protocol):
     """Delivers effects. Nothing that a receiver does raises."""
 
-    async def send(self, effect: Effect) -> Answer:
+    async def send(self, effect: Effect) -> DeliveryOutcome:
         """Deliver one effect, once, within a time limit."""
         ...

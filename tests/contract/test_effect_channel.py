@@ -20,7 +20,7 @@ from tests.support.receiver import (
     status,
 )
 from tests.support.tls import Authority
-from unlost.listener.core.effects import DELIVERED, Answer, Effect
+from unlost.listener.core.effects import DELIVERED, DeliveryOutcome, Effect
 from unlost.listener.core.targets import Targets
 from unlost.listener.effects.hosts import secrets_of
 from unlost.listener.effects.http import HttpChannel, HttpOptions
@@ -61,18 +61,18 @@ async def test_a_receiver_gets_the_body_the_key_and_a_signature() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (status(500, body="oh"), Answer("again", "HTTP 500: oh", "HTTP 500")),
-        (status(429, "Retry-After: 7"), Answer("again", "HTTP 429", "HTTP 429", 7.0)),
-        (status(400, body="no"), Answer("never", "HTTP 400: no")),
-        (status(302, "Location: http://127.0.0.1:1/"), Answer("never", "HTTP 302")),
+        (status(500, body="oh"), DeliveryOutcome("again", "HTTP 500: oh", "HTTP 500")),
+        (status(429, "Retry-After: 7"), DeliveryOutcome("again", "HTTP 429", "HTTP 429", 7.0)),
+        (status(400, body="no"), DeliveryOutcome("never", "HTTP 400: no")),
+        (status(302, "Location: http://127.0.0.1:1/"), DeliveryOutcome("never", "HTTP 302")),
         (close, "again"),
-        (hang, Answer("again", "no complete answer within 1 s", "timeout")),
+        (hang, DeliveryOutcome("again", "no complete answer within 1 s", "timeout")),
         (endless_headers, "again"),
         (endless_body, "again"),
     ],
     ids=["500", "429", "400", "redirect", "close", "hang", "headers", "body"],
 )
-async def test_a_receiver_that_fails(answer: Answers, expected: Answer | str) -> None:
+async def test_a_receiver_that_fails(answer: Answers, expected: DeliveryOutcome | str) -> None:
     async with (
         receiving(then=answer) as receiver,
         channel_to(receiver, timeout=1.0 if answer is hang else 10.0) as channel,

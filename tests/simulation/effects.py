@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.simulation.hooks import Hooks
-from unlost.listener.core.effects import DELIVERED, Answer, Effect, NewEffect, body_of, key_of
+from unlost.listener.core.effects import DELIVERED, DeliveryOutcome, Effect, NewEffect, body_of, key_of
 
 if TYPE_CHECKING:
     from tests.simulation.listener import Scene, Start
@@ -129,7 +129,7 @@ class SimulatedReceiver:
         self._scene = scene
         self._process = process
 
-    async def send(self, effect: Effect) -> Answer:
+    async def send(self, effect: Effect) -> DeliveryOutcome:
         """Deliver one effect."""
         law, world = self._scene.law, self._scene.world
         call = law.effect_sent(effect.key)
@@ -140,11 +140,11 @@ class SimulatedReceiver:
         try:
             await asyncio.sleep(chance.choice(ARRIVES))
             if call <= 3 and chance.random() < 0.2:
-                return Answer("again", "HTTP 500", "HTTP 500")
+                return DeliveryOutcome("again", "HTTP 500", "HTTP 500")
             law.effect_accepted(effect.key)
             await asyncio.sleep(chance.choice(ARRIVES))
         finally:
             law.effect_ends(effect.key, began)
         if call <= 3 and chance.random() < 0.2:
-            return Answer("again", "closed", "closed")
+            return DeliveryOutcome("again", "closed", "closed")
         return DELIVERED

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unlost.listener.core.effects import DELIVERED, Answer, Effect, NewEffect
+from unlost.listener.core.effects import DELIVERED, DeliveryOutcome, Effect, NewEffect
 from unlost.listener.core.errors import Transient
 
 
@@ -31,7 +31,7 @@ class NoEffects:
     async def waiting(self) -> tuple[int, float]:
         return 0, 0.0
 
-    async def send(self, effect: Effect) -> Answer:
+    async def send(self, effect: Effect) -> DeliveryOutcome:
         return DELIVERED
 
 
@@ -75,7 +75,7 @@ class EffectLettersInMemory:
     def __init__(self, error: str = "") -> None:
         self._error = error
 
-    async def write(self, effect: Effect, answer: Answer) -> str:
+    async def write(self, effect: Effect, outcome: DeliveryOutcome) -> str:
         if self._error:
             raise Transient(self._error)
         return f"letter of {effect.event_id}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unlost.listener.core.effects import PRODUCER, Answer, Effect
+from unlost.listener.core.effects import PRODUCER, DeliveryOutcome, Effect
 from unlost.listener.pipeline.effect_letters import delivery_failure
 from unlost.ops.console.flow_routes import address
 from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
@@ -15,7 +15,7 @@ URL = "https://hooks.example:8443/T0/SECRET?key=SECRET2#SECRET3"
 )
 def test_the_letter_of_an_effect_names_its_host_alone(url: str, host: str, to: str) -> None:
     effect = Effect("e", 2, "k", "post" if url else "publish", url, host, {}, b"", 11)
-    failure = delivery_failure(effect, Answer("never", "HTTP 400"), 1.0)
+    failure = delivery_failure(effect, DeliveryOutcome("never", "HTTP 400"), 1.0)
     assert failure.message == f"effect 2, {effect.kind} to {to}, attempt 12: HTTP 400"
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.effects import EffectLettersInMemory, EffectsInMemory
 from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.effects import DELIVERED, Answer, Effect
+from unlost.listener.core.effects import DELIVERED, DeliveryOutcome, Effect
 from unlost.listener.core.facts import EffectBuried, EffectDelivered, Fact
 from unlost.listener.pipeline import effect_delivery
 from unlost.listener.pipeline.effect_delivery import EffectDelivery, EffectPolicy
@@ -25,12 +25,14 @@ def effect(name: str, host: str = "a", attempts: int = 0) -> Effect:
 
 @contextlib.asynccontextmanager
 async def delivering(
-    table: EffectsInMemory, send: Callable[[Effect], Awaitable[Answer]], letters: EffectLettersInMemory | None = None
+    table: EffectsInMemory,
+    send: Callable[[Effect], Awaitable[DeliveryOutcome]],
+    letters: EffectLettersInMemory | None = None,
 ) -> AsyncIterator[tuple[EffectDelivery, list[Fact]]]:
     facts: list[Fact] = []
 
     class Sends:
-        async def send(self, effect: Effect) -> Answer:
+        async def send(self, effect: Effect) -> DeliveryOutcome:
             return await send(effect)
 
     delivery = EffectDelivery(
@@ -55,7 +57,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(effect_delivery, "AGAIN_SECONDS", 0.0)
 
 
-async def accept(_: Effect) -> Answer:
+async def accept(_: Effect) -> DeliveryOutcome:
     return DELIVERED
 
 
@@ -69,8 +71,8 @@ async def test_an_outcome_is_recorded_although_postgresql_is_away_for_a_moment()
 
 
 async def test_an_effect_waits_if_its_letter_cannot_be_written() -> None:
-    async def refuse(_: Effect) -> Answer:
-        return Answer("never", "HTTP 400")
+    async def refuse(_: Effect) -> DeliveryOutcome:
+        return DeliveryOutcome("never", "HTTP 400")
 
     table = EffectsInMemory(effect("e"))
     async with delivering(table, refuse, EffectLettersInMemory("the disk is full")):
@@ -84,8 +86,8 @@ async def test_an_effect_waits_if_its_letter_cannot_be_written() -> None:
 
 
 async def test_the_last_attempt_that_fails_is_a_letter() -> None:
-    async def fail(_: Effect) -> Answer:
-        return Answer("again", "HTTP 500", "HTTP 500")
+    async def fail(_: Effect) -> DeliveryOutcome:
+        return DeliveryOutcome("again", "HTTP 500", "HTTP 500")
 
     table = EffectsInMemory(effect("first"), effect("last", attempts=2))
     async with delivering(table, fail):
@@ -94,7 +96,7 @@ async def test_the_last_attempt_that_fails_is_a_letter() -> None:
 
 
 async def test_a_host_that_hangs_holds_up_no_other() -> None:
-    async def send(effect: Effect) -> Answer:
+    async def send(effect: Effect) -> DeliveryOutcome:
         if effect.host == "hangs":
             await asyncio.Event().wait()
         return DELIVERED
@@ -109,7 +111,7 @@ async def test_a_host_that_hangs_holds_up_no_other() -> None:
 async def test_a_stop_waits_for_what_is_on_its_way_and_takes_nothing_more() -> None:
     begun, answered = asyncio.Event(), asyncio.Event()
 
-    async def send(_: Effect) -> Answer:
+    async def send(_: Effect) -> DeliveryOutcome:
         begun.set()
         await answered.wait()
         return DELIVERED

@@ -17,8 +17,8 @@ from unlost.listener.core.effects import (
 )
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.core.targets import Targets
-from unlost.listener.effects.answers import judged, judged_by_producer, seconds_of
 from unlost.listener.effects.hosts import by_host, secrets_of
+from unlost.listener.effects.outcomes import judged, judged_by_producer, seconds_of
 from unlost.listener.routing.finding import handler_of
 from unlost.ops.kit.access.webhook import signed
 

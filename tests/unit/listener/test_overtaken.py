@@ -31,7 +31,9 @@ def test_redeliveries_hide_nothing() -> None:
     before, now = StreamState(1, 100, 100), StreamState(201, 300, 300)
     assert removed_between(before, now, "S", redelivered=0) is None
     assert removed_between(before, now, "S", redelivered=100) == Dropped(100, "S@100", "S@201", " 201")
-    assert removed_between(before, StreamState(201, 300, 400), "S", redelivered=100) is None, "all were delivered before"
+    assert removed_between(before, StreamState(201, 300, 400), "S", redelivered=100) is None, (
+        "all were delivered before"
+    )
 
 
 @pytest.mark.parametrize(("now", "gap"), [

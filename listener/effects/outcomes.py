@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from unlost.listener.core.effects import DELIVERED, Answer
+from unlost.listener.core.effects import DELIVERED, DeliveryOutcome
 from unlost.listener.core.errors import LONGEST_WAIT
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.printable import printable
@@ -14,17 +14,17 @@ AGAIN = frozenset((408, 425, 429))
 QUOTED = 200
 
 
-def judged(status: int, body: bytes, retry_after: str, now: float) -> Answer:
+def judged(status: int, body: bytes, retry_after: str, now: float) -> DeliveryOutcome:
     """Sort the answer of a webhook."""
     if 200 <= status < 300:
         return DELIVERED
     why = f"HTTP {status}{_quoted(body)}"
     if status in AGAIN or status >= 500:
-        return Answer("again", why, f"HTTP {status}", seconds_of(retry_after, now))
-    return Answer("never", why)
+        return DeliveryOutcome("again", why, f"HTTP {status}", seconds_of(retry_after, now))
+    return DeliveryOutcome("never", why)
 
 
-def judged_by_producer(status: int, body: bytes, retry_after: str, now: float) -> Answer:
+def judged_by_producer(status: int, body: bytes, retry_after: str, now: float) -> DeliveryOutcome:
     """Sort the answer of a producer. It knows an event that it has already, by the key."""
     if status == 409 and _status_in(body) == "duplicate":
         return DELIVERED
