@@ -40,6 +40,7 @@ class PostgresServer(Server):
         *,
         log: Path | None = None,
         options: tuple[str, ...] = (),
+        initdb_options: tuple[str, ...] = (),
         by_socket: bool = False,
         origin: Origin = "wheel",
     ) -> None:
@@ -48,6 +49,7 @@ class PostgresServer(Server):
         self._by_socket = by_socket
         self.origin = origin
         self._options = options
+        self._initdb_options = initdb_options
         self.cluster = self._directory / "cluster"
         """Its data directory."""
         self.password_file = self._directory / "password"
@@ -82,7 +84,12 @@ class PostgresServer(Server):
         return f"postgresql://{who}@/{DATABASE}?host={where}&port={self._port}"
 
     def start(self) -> None:
-        """Create the cluster if there is none, start, and return when it accepts connections."""
+        """Create the cluster and the database if there are none, start, and return when it accepts connections."""
+        self.launch()
+        self._create_database_once()
+
+    def launch(self) -> None:
+        """Do the same, without the database."""
         self._prepare()
         self._port = self._port or free_port()
         deadline = time.monotonic() + STALE_LOCK
@@ -98,7 +105,6 @@ class PostgresServer(Server):
                     self._child.kill()
                     raise
                 time.sleep(POLL * 5)
-        self._create_database_once()
 
     def sql(self, statement: str, database: str = "postgres", *, settings: str = "") -> str:
         """Run one statement with psql; return its rows as text. ``settings``: options of the session."""
@@ -168,6 +174,7 @@ class PostgresServer(Server):
             [
                 *(str(self.program("initdb")), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(password)),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--data-checksums"),
+                *self._initdb_options,
             ],
             user=self._user,
             capture_output=True,

@@ -44,7 +44,7 @@ class TestApp:
     ``with TestApp(app) as test: test.run(...)`` does the same in a test that is not asynchronous.
 
     Without ``resources`` the lifespan is entered. ``answers`` maps a part of a query's text to what it returns in a
-    transaction. ``postgres=True`` runs transactions on a PostgreSQL of its own instead, which takes a second to start
+    transaction. ``postgres=True`` runs transactions on a PostgreSQL of its own instead, which is ready within a second
     (``pip install "unlost[local]"``); ``postgres="postgresql://…"`` uses that database. Then ``connection`` is open.
     """
 

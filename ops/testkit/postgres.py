@@ -14,6 +14,7 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.testkit import prepared
 
 NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "shared_buffers=16MB")
 """A test's data need not survive a power failure."""
@@ -24,9 +25,9 @@ def running_postgres() -> Iterator[PostgresServer]:
     """Start a PostgreSQL, and remove it with its data."""
     directory = Path(tempfile.mkdtemp(prefix="unlost-testing-"))
     directory.chmod(0o755)  # as root, the server runs as another user, who must be able to enter
-    server = PostgresServer(directory / "postgres", options=NOT_DURABLE)
+    server = PostgresServer(directory / "postgres", options=NOT_DURABLE, initdb_options=prepared.INITDB_OPTIONS)
     try:
-        server.start()
+        prepared.start(server)
         yield server
     finally:
         server.stop()
