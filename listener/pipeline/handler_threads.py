@@ -1,8 +1,9 @@
 """Threads of synchronous handlers. A call costs a few microseconds; to wake a thread for each costs ten times as much.
 
 All calls wait in one queue, and a thread that is awake takes one after another. While calls are quick, one thread is
-woken for all that the event loop passed on at once, and what has ended is reported together. If calls are slow, or one
-still waits after ``PATIENCE`` seconds, each that waits gets a thread of its own: so none waits behind one that blocks.
+woken for all that the event loop passed on at once, and what has ended is reported together. If calls are slow, each
+that waits gets a thread of its own. If none of those that wait was taken for ``PATIENCE`` seconds, as many threads as
+are awake are woken beside them: so none waits for long behind one that blocks.
 
 All threads are daemons: one that hangs cannot be cancelled, and must not keep a stopped process alive. No more threads
 are awake than calls are under way, which the caller bounds. Calls that hang beyond their time limit are counted here,
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 PATIENCE = 0.001
-"""How long a call may wait behind others that were expected to be quick, in seconds."""
+"""How long no call may be taken, while some wait that were expected to be quick, in seconds."""
 QUICK = 0.0002
 """A call that takes longer than this is slow. To wake a thread takes about a quarter of it."""
 MOST_VOTES = 8
@@ -71,6 +72,10 @@ class HandlerThreads:
             calls = bell.get()
             stays = calls.work(self._sorted_error)
             calls.awake.discard(bell)
+            while stays and calls.has_waiting:  # what came in this moment woke no other thread
+                calls.awake.add(bell)
+                stays = calls.work(self._sorted_error)
+                calls.awake.discard(bell)
             if stays:
                 self._idle.append(bell)
             calls.report()  # last: what starts the next call finds this thread idle
@@ -128,12 +133,17 @@ class _Calls:
         self._slow = 0
         """Above 0 if most of the latest calls were slow."""
         self._later: asyncio.TimerHandle | None = None
+        self._came = 0
+        """How many calls were passed on so far."""
+        self._taken = 0
+        """How many of these had been taken at the last look."""
 
     # -- on the event loop ----------------------------------------------------------------------
 
     def put(self, call: _Call) -> None:
         """Let a thread take this call, together with all others that are passed on in the same moment."""
         self._waiting.append(call)
+        self._came += 1
         self._under_way += 1
         if self._passed_on:
             self._passed_on = False
@@ -152,7 +162,7 @@ class _Calls:
     def _pass_on(self) -> None:
         self._passed_on = True
         if self._slow > 0:
-            self._wake_for_each()
+            self._wake_further(len(self._waiting))
         elif self._waiting:
             self._wake_up_to(min(self._under_way, len(self._given_up) + 1))
         self._look_later()
@@ -163,11 +173,14 @@ class _Calls:
 
     def _look_again(self) -> None:
         self._later = None
-        self._wake_for_each()
+        waiting = len(self._waiting)
+        if self._taken == (taken := self._came - waiting):  # all threads are in a call, or wait for the processor
+            self._wake_further(max(1, min(waiting, len(self.awake))))
+        self._taken = taken
         self._look_later()
 
-    def _wake_for_each(self) -> None:
-        self._wake_up_to(min(self._under_way, len(self.awake) + len(self._waiting)))
+    def _wake_further(self, count: int) -> None:
+        self._wake_up_to(min(self._under_way, len(self.awake) + count))
 
     def _wake_up_to(self, count: int) -> None:
         try:
@@ -196,6 +209,11 @@ class _Calls:
             call.end()
 
     # -- in a thread ----------------------------------------------------------------------------
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a call waits."""
+        return bool(self._waiting)
 
     def work(self, sorted_error: Callable[[BaseException], Exception]) -> bool:
         """Run what waits, one call after another. Return False if one was given up meanwhile."""

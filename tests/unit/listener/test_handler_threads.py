@@ -42,6 +42,20 @@ async def test_none_waits_behind_one_that_blocks() -> None:
     await all_of(threads, *[together.wait] * 8)
 
 
+async def test_while_a_thread_gets_on_those_that_wait_get_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler_threads, "PATIENCE", 0.2)
+    monkeypatch.setattr(handler_threads, "QUICK", NEVER)
+    threads, ran_in = made(), list[int]()
+
+    def take_a_moment() -> None:
+        time.sleep(0.02)
+        ran_in.append(threading.get_ident())
+
+    await all_of(threads, *[take_a_moment] * 32)
+    assert len(ran_in) == 32
+    assert len(set(ran_in)) == 1
+
+
 async def test_slow_calls_have_a_thread_each_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handler_threads, "PATIENCE", NEVER)
     monkeypatch.setattr(handler_threads, "QUICK", -1.0)
