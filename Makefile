@@ -61,8 +61,8 @@ format: $(INSTALLED) ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-measure: $(INSTALLED) ## Show how long files, functions and sentences are
-	@$(BIN)/python -m tests.measure
+measure: $(INSTALLED) ## Show how long files, functions and sentences are (ARGS=COMMIT: at that commit, too)
+	@$(BIN)/python -m tests.measure $(ARGS)
 
 reference: $(INSTALLED) ## Generate docs/metrics.md, docs/reference and Grafana's dashboards
 	@$(BIN)/python -m unlost.ops.generate.metrics_page > docs/metrics.md

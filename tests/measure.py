@@ -1,12 +1,14 @@
-"""``python -m tests.measure``: how long files, functions and sentences are, and how many lines are comments."""
+"""``python -m tests.measure [COMMIT]``: how long files, functions and sentences are, and how many comments."""
 
 import ast
 import io
 import re
 import statistics
 import subprocess
+import sys
+import tarfile
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -16,27 +18,55 @@ MARKUP = re.compile(r"<!--.*?-->|\]\([^)]*\)|[*_\[\]#>]", re.DOTALL)
 ITEM = re.compile(r"^\s*(?:[-*]|\d+\.)\s+", re.MULTILINE)
 END = re.compile(r"(?<=[.!?:])\s+(?=[`A-Z0-9])|\n\s*\n")
 """A sentence may begin with code."""
+FOR_TOOLS = re.compile(r"#\s*(?:noqa|type:|fmt:)")
 
 
 def main() -> None:
-    """Print one line a figure."""
-    code = {path: path.read_text(encoding="utf-8") for path in listed(*(f"{folder}/**.py" for folder in FOLDERS))}
-    pages = [path.read_text(encoding="utf-8") for path in listed("*.md", "docs/**.md") if path.name != "CHANGELOG.md"]
-    show("lines of a file", [text.count("\n") for text in code.values()])
-    show("lines of a function", [length for text in code.values() for length in functions(text)])
-    lines = sum(text.count("\n") for text in code.values())
-    print(f"{'comment lines':<32}{100 * sum(map(comments, code.values())) / lines:.1f} %")
-    show("words of a sentence, documents", [length for page in pages for length in sentences(plain(page))])
-    show(
-        "words of a sentence, docstrings",
-        [n for text in code.values() for one in docstrings(text) for n in sentences(one)],
-    )
+    """Print one line a figure: of the files here, and before them of the commit that is named, if any."""
+    names = sys.argv[1:2]
+    measured = [figures(committed(one)) for one in names] + [figures(here())]
+    heads = [*(f"at {one}" for one in names), "here"]
+    print(f"{'median, 90th percentile, most':<34}" + "".join(f"{head:>20}" for head in heads))
+    for name in measured[-1]:
+        print(f"{name:<34}" + "".join(f"{one[name]:>20}" for one in measured))
 
 
-def listed(*patterns: str) -> list[Path]:
-    """Files that git knows."""
-    told = subprocess.run(["git", "ls-files", "--", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [ROOT / name for name in told.stdout.split("\n") if name and not (ROOT / name).is_symlink()]
+def here() -> dict[str, str]:
+    """The files that git knows, as they are now."""
+    named = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    paths = {name: ROOT / name for name in named if is_wanted(name)}
+    return {name: path.read_text("utf-8") for name, path in paths.items() if path.is_file() and not path.is_symlink()}
+
+
+def committed(revision: str) -> dict[str, str]:
+    """The files of a commit."""
+    archive = subprocess.run(["git", "archive", revision], cwd=ROOT, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        wanted = [one for one in files if one.isfile() and is_wanted(one.name)]
+        return {one.name: file.read().decode() for one in wanted if (file := files.extractfile(one))}
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a file is code of the product, or a document."""
+    folder = name.partition("/")[0]
+    if name.endswith(".py"):
+        return folder in FOLDERS
+    return name.endswith(".md") and folder in (name, "docs") and name != "CHANGELOG.md"
+
+
+def figures(files: dict[str, str]) -> dict[str, str]:
+    """Each figure by its name."""
+    code = [text for name, text in files.items() if name.endswith(".py")]
+    pages = [text for name, text in files.items() if name.endswith(".md")]
+    lines = [text.count("\n") for text in code]
+    words = [count for text in code for one in docstrings(text) for count in sentences(one)]
+    return {
+        "lines of a file": shown(lines),
+        "lines of a function": shown([length for text in code for length in functions(text)]),
+        "comments in a hundred lines": f"{100 * sum(map(comments, code)) / sum(lines):.1f}",
+        "words of a sentence in documents": shown([count for page in pages for count in sentences(plain(page))]),
+        "words of a sentence in docstrings": shown(words),
+    }
 
 
 def functions(text: str) -> Iterator[int]:
@@ -50,9 +80,9 @@ def functions(text: str) -> Iterator[int]:
 
 
 def comments(text: str) -> int:
-    """Lines that hold a comment and nothing else."""
+    """Comments for readers, in lines of their own or behind code. Those for tools do not count."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return sum(token.type == tokenize.COMMENT and not token.line[: token.start[1]].strip() for token in tokens)
+    return sum(token.type == tokenize.COMMENT and not FOR_TOOLS.match(token.string) for token in tokens)
 
 
 def docstrings(text: str) -> Iterator[str]:
@@ -80,11 +110,10 @@ def sentences(text: str) -> Iterator[int]:
             yield words
 
 
-def show(name: str, numbers: Iterable[int]) -> None:
+def shown(numbers: list[int]) -> str:
     """Median, 90th percentile and largest."""
-    ordered = sorted(numbers)
-    tenth = statistics.quantiles(ordered, n=10)[-1]
-    print(f"{name:<32}median {statistics.median(ordered):g}, 90th percentile {tenth:g}, most {ordered[-1]}")
+    tenth = statistics.quantiles(numbers, n=10)[-1]
+    return f"{statistics.median(numbers):g}, {tenth:g}, {max(numbers)}"
 
 
 if __name__ == "__main__":

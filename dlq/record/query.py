@@ -64,7 +64,7 @@ class Outlined(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """What it shares with letters that failed alike."""
+        """The name that it shares with letters that failed alike."""
 
     @property
     def first_at(self) -> float:

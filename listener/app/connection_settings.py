@@ -161,7 +161,7 @@ class ConnectionSettings(DatabaseTlsSettings, RedisTlsSettings, RedactSettings, 
         return self.handler_name
 
     def declared_with(self, keys: Mapping[str, str]) -> str | None:  # noqa: ARG002
-        """Return what is declared if the handler has these keys. What replays letters declares the handler alone."""
+        """Return what is declared if the handler has these keys. A replay declares the handler alone."""
         return self.declared
 
     @property

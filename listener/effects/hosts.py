@@ -1,4 +1,4 @@
-"""What effects carry for each host: secrets that sign them, and tokens. Pure.
+"""The credentials of effects for each host: secrets that sign them, and tokens. Pure.
 
 Each is given for one host: a receiver that knows a secret could otherwise sign calls to all others. While one is
 replaced, two may be given for a host.

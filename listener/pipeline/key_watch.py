@@ -1,6 +1,6 @@
 """Stops reading while a key is blocked, where the group's policy says so (``ORDER_AFTER_LETTER=stop``).
 
-Every listener looks in PostgreSQL each second, and at once after a letter of its own. What is in memory goes on: other
+Every listener looks in PostgreSQL each second, and at once after a letter of its own. Events in memory go on: other
 keys are processed, and later events of the blocked key are parked in their order.
 """
 

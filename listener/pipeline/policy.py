@@ -40,7 +40,7 @@ class Policy:
     order_by: str = ""
     """The path of the key in whose order events are processed, unless their route or source declares another."""
     after_letter: AfterLetter = "park"
-    """What later events of a key do once one is a letter: wait as letters, go on, or wait while nothing is read."""
+    """How later events of a key proceed once one is a letter: wait as letters, go on, or wait while nothing is read."""
     letters_sure_after: float = 36.0
     """After these seconds no transaction of an earlier attempt can commit: see ``ConnectionSettings.policy``."""
 

@@ -1,4 +1,4 @@
-"""What tokens, TLS and proofs in Redis cost: each is measured beside the same without it, in turns."""
+"""The cost of tokens, TLS and proofs in Redis: each is measured beside the same without it, in turns."""
 
 import asyncio
 import shutil

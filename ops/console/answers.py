@@ -36,7 +36,7 @@ def by(request: Request) -> str:
 
 
 def limits_of(request: Request) -> Limits:
-    """What the identity that asks may use up."""
+    """The limits of the identity that asks."""
     identity = request.scope[PASSED].identity
     return NONE if identity is None else identity.limits
 

@@ -46,7 +46,7 @@ def restore_dump(server: PostgresServer) -> None:
 
 
 def empty_database(server: PostgresServer) -> None:
-    """Replace the database by an empty one with the same name. Whoever is connected loses the connection."""
+    """Replace the database by an empty one with the same name. Every client loses its connection."""
     server.drop_database(DATABASE)
     server.create_database(DATABASE)
 

@@ -33,7 +33,7 @@ class Names(Protocol):
     """Names and contents of records, for one store."""
 
     suffix: str
-    """What tells places apart in which records have other names."""
+    """Distinguishes places whose records have other names."""
     proves: bool
     """Whether settled records are verified."""
 

@@ -104,7 +104,7 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
         return found
 
     async def _place_of_batch(self) -> str:
-        """Return where a batch is that cannot be unpacked. What this reads is read again by the next session."""
+        """Return the place of a batch that cannot be unpacked. The next session reads the same messages again."""
         with contextlib.suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(FIND_SECONDS):
                 for partition in self._consumer.assignment():
@@ -221,7 +221,7 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.seek(partition, begin)
 
     async def _skip(self, partition: TopicPartition, watermark: Watermark, begin: str) -> None:
-        """Save the new position, so that a gap is declared once. What still runs must be settled before that."""
+        """Save the new position, so that a gap is declared once. All that still runs must be settled before that."""
         if watermark.waiting:
             return
         where = self._positions
