@@ -3,7 +3,8 @@
 ``python -m tests.measure_letters file``: time and memory of ``dlq groups`` for a file of 300,000 letters.
 
 ``python -m tests.measure_letters replay``: how many letters a second a replay stores, beside the rate of live events.
-``--handler plain``, ``transaction`` or ``instant`` measures both with a handler of ``ops/bench/handlers.py``.
+``--handler plain``, ``transaction`` or ``instant`` measures both with a handler of ``ops/bench/handlers.py``. On a
+machine that does other work too, believe the processor time: of the process that stores, and of PostgreSQL.
 """
 
 import argparse
@@ -11,7 +12,6 @@ import asyncio
 import json
 import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,7 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import uvloop
@@ -39,12 +39,11 @@ from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
 from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.ops.bench import handlers, pipeline
+from unlost.ops.bench import handlers, pipeline, processor
 from unlost.ops.bench.bed import Bed
 from unlost.ops.system.layout import Layout, free_ports
 from unlost.ops.system.system import System
 
-REPLAYS = 2
 GROUPS, TYPES, ROUNDS, AT_ONCE, FILLED_AT_ONCE = 200, 20, 5, 2_000, 50_000
 FIRST = 1_700_000_000.0
 
@@ -55,13 +54,14 @@ def main() -> None:
     parser.add_argument("what", choices=["table", "file", "replay"])
     parser.add_argument("--count", type=int, default=0, help="letters: a million, 300,000 or 50,000")
     parser.add_argument("--handler", default="", help="of the replay and of the live listener; none by default")
+    parser.add_argument("--rounds", type=int, default=2, help="of replays")
     given = parser.parse_args()
     if given.what == "file":
         measure_file(given.count or 300_000)
     elif given.what == "table":
         asyncio.run(measure_table(given.count or 1_000_000))
     else:
-        measure_replay(given.count or 50_000, given.handler)
+        measure_replay(given.count or 50_000, given.handler, given.rounds)
 
 
 def letters(count: int) -> Iterator[Letter]:
@@ -197,7 +197,7 @@ def write(directory: Path, count: int) -> Path:
 # -- a replay -------------------------------------------------------------------------------------
 
 
-def measure_replay(count: int, handler: str) -> None:
+def measure_replay(count: int, handler: str, rounds: int) -> None:
     """Measure live events and replays on the same servers, in turns. ``handler``: one of ``ops/bench/handlers.py``."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o711)
@@ -205,33 +205,40 @@ def measure_replay(count: int, handler: str) -> None:
         system = System(layout, lambda _: None, threading.Event(), by_socket=True)
         try:
             system.start()
-            uvloop.run(_measured_replay(system, Path(name), count, handler))
+            uvloop.run(_measured_replay(system, Path(name), count, handler, rounds))
         finally:
             system.stop()
 
 
-async def _measured_replay(system: System, directory: Path, count: int, handler: str) -> None:
+async def _measured_replay(system: System, directory: Path, count: int, handler: str, rounds: int) -> None:
     connection = await asyncpg.connect(system.database_url)
     bed = Bed(system, connection)
     try:
-        for number in range(REPLAYS):
+        for number in range(rounds):
+            before = processor.seconds([server := bed.server_pids[0]], self_too=False)
             if handler:
                 live = await handlers.stored(bed, handler, count=count)
             else:
                 live = await pipeline.stored(bed, listeners=1, count=count, size=300, duplicates=0.0)
-            print(f"{'live':<12}{count:>10,} events: {live.rate:,.0f} a second", flush=True)
+            of_server = (processor.seconds([server], self_too=False) - before) / count * 1e6
+            print(
+                f"{'live':<12}{count:>10,} events: {live.rate:,.0f} a second, µs of CPU each: {live.cost:.0f} here, "
+                f"{of_server:.0f} in PostgreSQL",
+                flush=True,
+            )
             for kind in ("list", "file"):
                 await bed.forget_rows()
                 await connection.execute("truncate unlost.letters, unlost.letter_lines, unlost.letter_records")
                 await connection.execute("truncate unlost.letter_groups, unlost.buried; checkpoint")
-                rate = await _replayed(kind, count, system, directory / f"{number}{kind}", handler)
+                rate = await _replayed(kind, count, bed, directory / f"{number}{kind}", handler)
                 print(f"{'':<12}{rate / live.rate:.2f} of the live rate", flush=True)
     finally:
         await bed.close()
 
 
-async def _replayed(kind: str, count: int, system: System, directory: Path, handler: str) -> float:
+async def _replayed(kind: str, count: int, bed: Bed, directory: Path, handler: str) -> float:
     await asyncio.to_thread(directory.mkdir)
+    system = bed.system
     database = Database(system.database_url)
     table = LetterTable(database, token="t")
     found = letters(count)
@@ -240,31 +247,40 @@ async def _replayed(kind: str, count: int, system: System, directory: Path, hand
     await database.close()
     files = [write(directory, count)] if kind == "file" else []
     flags = ["--handler", f"{handlers.__name__}:{handler}"] if handler else ["--without-handler"]
-    before_it = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = before_it.ru_utime + before_it.ru_stime
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *DLQ, "replay", *files, "--follow", "--database-url", system.database_url, "--redis-url", system.redis_url,
         *flags, stdout=asyncio.subprocess.PIPE, env=dict(os.environ),
     )  # fmt: skip
     assert process.stdout is not None
-    began = ended = 0.0
+    looks = list[Look]()
     last: dict[str, Any] = {}
     async for line in process.stdout:
-        last, ended = json.loads(line), time.monotonic()
-        if "progress" in last and not began:
-            began, before = ended, last["progress"]["stored"]
+        last = json.loads(line)
+        if "progress" in last:
+            both = [processor.seconds([pid], self_too=False) for pid in (process.pid, bed.server_pids[0])]
+            looks.append(Look(last["progress"]["stored"], time.monotonic(), *both))
     await process.wait()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    stored, cpu = last["report"]["stored"], used.ru_utime + used.ru_stime - spent
-    assert stored == count, last
-    rate = (stored - before) / (ended - began)
+    assert last["report"]["stored"] == count, last
+    first, end = looks[0], looks[-1]
+    stored = end.stored - first.stored
+    rate = stored / (end.at - first.at)
+    here, there = ((end.here - first.here) / stored * 1e6, (end.there - first.there) / stored * 1e6)
     print(
-        f"{kind:<12}{stored:>10,} letters: {rate:,.0f} a second, {cpu / stored * 1e6:.0f} µs of its CPU each, "
-        f"{time.monotonic() - started:.1f} s in all",
+        f"{kind:<12}{count:>10,} letters: {rate:,.0f} a second, µs of CPU each: {here:.0f} here, {there:.0f} in "
+        f"PostgreSQL; {time.monotonic() - started:.1f} s in all, {first.here:.1f} s of CPU until the first",
         flush=True,
     )
     return rate
+
+
+class Look(NamedTuple):
+    """What a replay has stored until a moment, and the processor seconds used: by itself, and by PostgreSQL."""
+
+    stored: int
+    at: float
+    here: float
+    there: float
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 -- {selected}: the conditions of a selection, of the statements `where_…` below, each with its argument for ?.
 -- {state}: what `state` names; {size}: the bytes that a letter's line and edit have; {takes}: states of letters. So a query has only the conditions that it needs, and PostgreSQL can plan for them.
+-- OFFSET 0 and ARRAY(SELECT …): look up each letter of a batch in an index. Without them, PostgreSQL reads a whole table for a
+-- batch where it seems small.
 
 -- name: where_reasons
 l.reason = ANY (?::text[])
@@ -43,7 +45,8 @@ l.letter_id = ANY (ARRAY(SELECT n.letter_id FROM unlost.letter_lines n WHERE n.p
 -- name: where_id
 -- The id of an event or of a letter; or the beginning or the end of a letter's.
 l.event_id = ? OR (l.letter_id >= ? AND l.letter_id < (? || chr(127)))
-OR (reverse(l.letter_id) >= reverse(?::text) AND reverse(l.letter_id) < (reverse(?::text) || chr(127)))
+OR l.letter_id = ANY (ARRAY(SELECT n.letter_id FROM unlost.letter_lines n
+    WHERE reverse(n.letter_id) >= reverse(?::text) AND reverse(n.letter_id) < (reverse(?::text) || chr(127))))
 
 -- name: where_whole_ids
 l.event_id = ANY (?::text[]) OR l.letter_id = ANY (?::text[])
@@ -127,7 +130,7 @@ WITH mine AS MATERIALIZED (
 done AS (
     UPDATE unlost.letters l SET status = 'resolved', state_at = to_timestamp($2::float8), detail = $3::text,
         state_by = $4::text, heal_at = NULL
-    FROM mine WHERE l.letter_id = mine.letter_id
+    WHERE l.letter_id = ANY (ARRAY(SELECT letter_id FROM mine))
     RETURNING l.letter_id, l.instance_id),
 logged AS (
     INSERT INTO unlost.letter_records (letter_id, at, what, detail, done_by, instance_id, shared)
@@ -326,7 +329,7 @@ WHERE l.letter_id > $1 AND l.status = ANY ($2::text[]) AND {selected} ORDER BY l
 -- name: next
 -- The next letters that a replay may take, oldest first, up to $6 bytes, and whether another holds each.
 SELECT letter_id, last_at, held FROM (
-    SELECT p.*, {size} AS size, sum({size}) OVER (ORDER BY p.last_at, p.letter_id) AS upto
+    SELECT p.*, n.size, sum(n.size) OVER (ORDER BY p.last_at, p.letter_id) AS upto
     FROM (
         SELECT l.letter_id, l.last_at,
             EXISTS (SELECT FROM unlost.letter_leases h
@@ -335,7 +338,8 @@ SELECT letter_id, last_at, held FROM (
         WHERE (l.last_at, l.letter_id) > ($1::timestamptz, $2::text)
             AND l.status IN ({takes}) AND ($5::bool OR l.reason <> 'rejected') AND {selected}
         ORDER BY l.last_at, l.letter_id LIMIT $4) p
-    JOIN unlost.letter_lines n ON n.letter_id = p.letter_id) b
+    CROSS JOIN LATERAL (
+        SELECT {size} AS size FROM unlost.letter_lines n WHERE n.letter_id = p.letter_id OFFSET 0) n) b
 WHERE upto <= $6::bigint OR upto = size ORDER BY last_at, letter_id
 
 -- name: lease
@@ -364,5 +368,7 @@ DELETE FROM unlost.letter_leases WHERE token = $1
 SELECT letter_id FROM unlost.letters WHERE letter_id = ANY ($1::text[]) AND status <> ALL ($2::text[])
 
 -- name: taken
-SELECT l.letter_id, n.line, n.edited, {state} FROM unlost.letters l JOIN unlost.letter_lines n ON n.letter_id = l.letter_id
-WHERE l.letter_id = ANY ($1::text[]) AND l.status = ANY ($2::text[]) ORDER BY l.last_at, l.letter_id
+SELECT l.letter_id, n.line, n.edited, {state}
+FROM (SELECT * FROM unlost.letters WHERE letter_id = ANY ($1::text[]) AND status = ANY ($2::text[]) OFFSET 0) l
+CROSS JOIN LATERAL (SELECT line, edited FROM unlost.letter_lines WHERE letter_id = l.letter_id OFFSET 0) n
+ORDER BY l.last_at, l.letter_id
