@@ -11,9 +11,9 @@ from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.in_flight import Paused
 from unlost.listener.pipeline.event_tasks import EventTasks
-from unlost.listener.pipeline.lanes import Attempt, Entry, Lanes
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.retries import Retries
+from unlost.listener.pipeline.route_queues import Attempt, Entry, RouteQueues
 from unlost.listener.pipeline.suspects import Suspect, Suspects
 from unlost.listener.pipeline.work import WaitingEvent
 from unlost.listener.pipeline.workers import Workers
@@ -28,7 +28,7 @@ class Aside:
     def __init__(
         self,
         *,
-        lanes: Lanes,
+        queues: RouteQueues,
         workers: Workers,
         suspects: Suspects,
         manager: ClaimManager,
@@ -36,7 +36,7 @@ class Aside:
         policy: Policy,
         clocks: Clocks,
     ) -> None:
-        self._lanes = lanes
+        self._queues = queues
         self._workers = workers
         self._suspects = suspects
         self._leases = manager.leases
@@ -48,13 +48,13 @@ class Aside:
 
     def __len__(self) -> int:
         """How many held claims belong to events that wait here."""
-        return len(self._retries) + self._lanes.held_back
+        return len(self._retries) + self._queues.held_back
 
     @property
     def by_route(self) -> Mapping[str, int]:
         """How many events of each route wait in memory for another attempt, or for the route."""
         between = self._retries.by_route()
-        return {route: count + between[route] for route, count in self._lanes.waiting.items()}
+        return {route: count + between[route] for route, count in self._queues.waiting.items()}
 
     def next(self, most: int) -> Sequence[WaitingEvent]:
         """Return the events between two attempts whose next attempt comes first."""
@@ -62,9 +62,9 @@ class Aside:
 
     def waiting_longer_than(self, seconds: float) -> set[str]:
         """See ``Work``."""
-        pausing = [one for one in self._retries.later_than(-math.inf) if one.lane.pauses]
+        pausing = [one for one in self._retries.later_than(-math.inf) if one.queue.pauses]
         pausing += [one for one in self._retries.later_than(seconds) if one.entry != "suspect"]
-        return {flight.claim_id for flight in (*self._lanes.of_paused_routes(), *(one.flight for one in pausing))}
+        return {flight.claim_id for flight in (*self._queues.of_paused_routes(), *(one.flight for one in pausing))}
 
     def take_out(self, claim_id: str) -> bool:
         """Take out an event between two attempts; return whether it was one."""
@@ -93,7 +93,7 @@ class Aside:
         if attempt.entry == "suspect":
             await self.pause(attempt, attempt.number, HOLD_BACK_SECONDS)
         else:
-            self._lanes.put(attempt._replace(entry="fresh"), first=True)
+            self._queues.put(attempt._replace(entry="fresh"), first=True)
             self._leases.look_again()
 
     def _pauses_ended(self, attempts: Iterable[Attempt]) -> None:
@@ -102,5 +102,5 @@ class Aside:
                 paused = attempt.flight.paused
                 self._suspects.put_all([Suspect(attempt.flight, paused.company if paused else None)])
             else:
-                self._lanes.put(attempt, first=True)
+                self._queues.put(attempt, first=True)
                 self._workers.start()

@@ -16,8 +16,8 @@ from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.event_tasks import EventTasks
 from unlost.listener.pipeline.handlers import Call, Handler, HandlerRefused
 from unlost.listener.pipeline.handlers import attempt as attempted
-from unlost.listener.pipeline.lanes import Attempt
 from unlost.listener.pipeline.policy import SLOW
+from unlost.listener.pipeline.route_queues import Attempt
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing, row_of
 from unlost.listener.ports.rows import INSERTED, HandlerConnection, Rows, TransactionPipeline
@@ -123,21 +123,21 @@ class AttemptRunner:
             raise ClaimLost
 
     async def _timed(self, attempt: Attempt, work: Awaitable[None]) -> None:
-        flight, lane = attempt.flight, attempt.lane
+        flight, queue = attempt.flight, attempt.queue
         began = self._clocks.monotonic()
         succeeded = False
         try:
             said = {"event_id": flight.event.event_id, "logger": self._handler.name}
-            started = AttemptStarted(flight.event.event_id, lane.name, attempt.number)
-            await attempted(work, timeout=lane.timeout, said=said, starts=partial(self._facts, started))
+            started = AttemptStarted(flight.event.event_id, queue.name, attempt.number)
+            await attempted(work, timeout=queue.timeout, said=said, starts=partial(self._facts, started))
             succeeded = True
         except Transient as error:
-            if lane.retry.kind_of(raised(error)) == "permanent":
+            if queue.retry.kind_of(raised(error)) == "permanent":
                 raise HandlerRefused(error) from error.__cause__
             raise
         finally:
             seconds = self._clocks.monotonic() - began
             self.seconds += (seconds - self.seconds) * WEIGHT
-            self._facts(HandlerRan(flight.event.event_id, seconds, succeeded, lane.name, attempt.number))
+            self._facts(HandlerRan(flight.event.event_id, seconds, succeeded, queue.name, attempt.number))
             if not self._tasks.is_ours(flight.claim_id):
                 raise asyncio.CancelledError  # the claim was lost: the handler's outcome no longer counts

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.pipeline.lanes import Attempt
+from unlost.listener.pipeline.route_queues import Attempt
 
 
 class ExclusiveGate:

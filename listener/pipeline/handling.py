@@ -18,9 +18,9 @@ from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.event_tasks import EventTasks
 from unlost.listener.pipeline.failures import Failures
 from unlost.listener.pipeline.handlers import Handler
-from unlost.listener.pipeline.lanes import Attempt, Entry, Lanes
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.route_pauses import RoutePauses
+from unlost.listener.pipeline.route_queues import Attempt, Entry, RouteQueues
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.standby import Standby
 from unlost.listener.pipeline.store_watch import StoreWatch
@@ -68,20 +68,20 @@ class Handling:
         self._standby = standby
         self._clocks = clocks
         self._tasks = EventTasks()
-        self._lanes = Lanes(handler, policy, clocks.monotonic, rng)
-        self.admit = self._lanes.admit
-        self._workers = Workers(self._lanes, self._tasks, at_once=policy.handle_concurrency, take=self._take)
+        self._queues = RouteQueues(handler, policy, clocks.monotonic, rng)
+        self.admit = self._queues.admit
+        self._workers = Workers(self._queues, self._tasks, at_once=policy.handle_concurrency, take=self._take)
         self._gate = self._workers.gate
         self.alone = self._gate.alone
         self.idle_of_suspects = self._gate.idle_of_suspects
         self._aside = Aside(
-            lanes=self._lanes, workers=self._workers, suspects=suspects, manager=manager, tasks=self._tasks,
+            queues=self._queues, workers=self._workers, suspects=suspects, manager=manager, tasks=self._tasks,
             policy=policy, clocks=clocks,
         )  # fmt: skip
         self.next_retries = self._aside.next
         self.waiting_longer_than = self._aside.waiting_longer_than
         self._pauses = RoutePauses(
-            lanes=self._lanes, workers=self._workers, aside=self._aside, tasks=self._tasks, claim_again=claim_again,
+            queues=self._queues, workers=self._workers, aside=self._aside, tasks=self._tasks, claim_again=claim_again,
             manager=manager, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
         self.hold = self._pauses.hold
@@ -108,11 +108,11 @@ class Handling:
     @property
     def paused(self) -> Mapping[str, str]:
         """The routes that pause, each with the error of its attempts."""
-        return self._lanes.paused
+        return self._queues.paused
 
     def withdraw(self, flight: InFlight) -> None:
         """See ``Work``."""
-        if self._lanes.of(flight.event).parked.pop(flight.claim_id, None) is None:
+        if self._queues.of(flight.event).parked.pop(flight.claim_id, None) is None:
             self._take_out(flight.claim_id)
 
     async def run(self) -> None:
@@ -130,7 +130,7 @@ class Handling:
             if flight.handled or not self._handler.runs(flight.event.type):
                 self._runner.end(flight)
             else:
-                self._lanes.put(Attempt(flight, self._lanes.of(flight.event), 1, "fresh"))
+                self._queues.put(Attempt(flight, self._queues.of(flight.event), 1, "fresh"))
                 self._workers.start()
 
     def must_look_before(self, flight: InFlight) -> bool:
@@ -145,8 +145,8 @@ class Handling:
         event_type = flight.event.type
         if not self._handler.runs(event_type) or self._handler.looks_before(event_type):
             return False
-        lane = self._lanes.of(flight.event)
-        return not lane.is_limited and not lane.pauses
+        queue = self._queues.of(flight.event)
+        return not queue.is_limited and not queue.pauses
 
     def start_suspects(self, flights: Sequence[InFlight]) -> None:
         """Start these at once. The caller passes no more than may run at once."""
@@ -156,11 +156,11 @@ class Handling:
                 self._runner.end(flight)
                 self._tasks.start(self._until_settled(flight), "suspect")
             else:
-                attempt = Attempt(flight, self._lanes.of(flight.event), _number_of(flight), "suspect")
-                if attempt.lane.pauses and not attempt.lane.may_start:
+                attempt = Attempt(flight, self._queues.of(flight.event), _number_of(flight), "suspect")
+                if attempt.queue.pauses and not attempt.queue.may_start:
                     self._aside.stand_aside(attempt)
                 else:
-                    self._lanes.put(attempt)
+                    self._queues.put(attempt)
                     self._workers.start()
 
     async def stop(self, *, begun: bool, seconds: float = 0.0) -> list[str]:
@@ -168,7 +168,7 @@ class Handling:
 
         Unless ``begun``, only events that have not begun are stopped, and those whose pause exceeds ``seconds``.
         """
-        waiting = [one for one in self._lanes.all() if begun or not one.has_begun or one.lane.pauses]
+        waiting = [one for one in self._queues.all() if begun or not one.has_begun or one.queue.pauses]
         waiting += self._aside.later_than(-math.inf if begun else seconds)
         stopped = [attempt.flight.claim_id for attempt in waiting if self._take_out(attempt.flight.claim_id)]
         return stopped + await self._tasks.stop(begun=begun)
@@ -184,7 +184,7 @@ class Handling:
         self._tasks.put_back(claim_id)
         if self._aside.take_out(claim_id):
             return True
-        if (attempt := self._lanes.pop(claim_id)) is None:
+        if (attempt := self._queues.pop(claim_id)) is None:
             return False
         if attempt.entry != "fresh":
             self._gate.leave(attempt)
@@ -192,16 +192,16 @@ class Handling:
 
     async def _take(self, attempt: Attempt, transactions: TransactionPipeline) -> None:
         """Run one attempt. The event stays inside the gate until the attempt has ended and been counted."""
-        flight, lane = attempt.flight, attempt.lane
+        flight, queue = attempt.flight, attempt.queue
         claim_id = flight.claim_id  # a conflict gives the event another claim
         task = self._tasks.enter(claim_id)
-        lane.running += 1
+        queue.running += 1
         self._gate.enter(attempt)
         goes_on = False
         began = self._clocks.monotonic()
         try:
             if await self._runner.run(attempt, None if attempt.entry == "suspect" else transactions):
-                self._pauses.succeeded(lane)
+                self._pauses.succeeded(queue)
             if attempt.entry == "suspect":
                 goes_on = True
                 self._tasks.start(self._until_settled(flight), "suspect")
@@ -214,26 +214,26 @@ class Handling:
         except ClaimLost:
             self._standby.ran_out(flight)
         finally:
-            lane.running -= 1
+            queue.running -= 1
             if not goes_on:
                 self._gate.leave(attempt)
             self._tasks.forget(claim_id, task)
-            if lane.is_limited:
-                self._pauses.unpark(lane, lane.room)
+            if queue.is_limited:
+                self._pauses.unpark(queue, queue.room)
                 self._workers.start()
 
     async def _after_failure(self, attempt: Attempt, error: Transient | Permanent, began: float) -> None:
         flight = attempt.flight
-        lane = attempt.lane
+        queue = attempt.queue
         again = await self._failures.again(
-            flight, attempt.number, error, began, lane.retry, counts=lambda: self._pauses.counts(attempt, error, began)
+            flight, attempt.number, error, began, queue.retry, counts=lambda: self._pauses.counts(attempt, error, began)
         )
-        if again is not None and not again.pause and not lane.pauses:
+        if again is not None and not again.pause and not queue.pauses:
             entry: Entry = "suspect" if attempt.entry == "suspect" else "inside"
-            self._lanes.put(attempt._replace(number=again.number, entry=entry), first=True)
+            self._queues.put(attempt._replace(number=again.number, entry=entry), first=True)
             self._workers.start()
             return
-        if lane.pauses and again is not None:
+        if queue.pauses and again is not None:
             await self._aside.hold_back(attempt._replace(number=again.number))
         elif again is None:
             self._tasks.start_for(flight, self._give_up(flight, error))

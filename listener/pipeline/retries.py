@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.pipeline.lanes import Attempt
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.route_queues import Attempt
 from unlost.listener.pipeline.work import WaitingEvent
 
 FEW = 100
@@ -38,7 +38,7 @@ class Retries:
 
     def by_route(self) -> Counter[str]:
         """Count those of each route."""
-        return Counter(attempt.lane.name for _, attempt in self._pausing.values())
+        return Counter(attempt.queue.name for _, attempt in self._pausing.values())
 
     def next(self, most: int) -> list[WaitingEvent]:
         """Return the events whose attempts come next."""
@@ -104,4 +104,4 @@ def _described(attempt: Attempt, seconds: float) -> WaitingEvent:
     flight = attempt.flight
     last = flight.attempts[-1] if flight.attempts else None
     error = f"{last.error_type}: {last.message}" if last else ""
-    return WaitingEvent(flight.event.event_id, flight.event.type, attempt.lane.name, attempt.number, seconds, error)
+    return WaitingEvent(flight.event.event_id, flight.event.type, attempt.queue.name, attempt.number, seconds, error)

@@ -14,8 +14,8 @@ from unlost.listener.core.facts import Facts, RoutePaused, RouteResumed
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.aside import Aside
 from unlost.listener.pipeline.event_tasks import EventTasks
-from unlost.listener.pipeline.lanes import Attempt, Lane, Lanes
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.route_queues import Attempt, RouteQueue, RouteQueues
 from unlost.listener.pipeline.workers import Workers
 
 PROBE_SECONDS = 0.1
@@ -29,7 +29,7 @@ class RoutePauses:
     def __init__(
         self,
         *,
-        lanes: Lanes,
+        queues: RouteQueues,
         workers: Workers,
         aside: Aside,
         tasks: EventTasks,
@@ -39,7 +39,7 @@ class RoutePauses:
         clocks: Clocks,
         facts: Facts,
     ) -> None:
-        self._lanes = lanes
+        self._queues = queues
         self._workers = workers
         self._aside = aside
         self._tasks = tasks
@@ -51,17 +51,17 @@ class RoutePauses:
 
     def hold(self, routes: Mapping[str, str]) -> None:
         """See ``Work``."""
-        for lane in self._lanes.hold(routes):
-            lane.probe = ""
-            for attempt in self._lanes.stand_aside(lane) if lane.held else ():
+        for queue in self._queues.hold(routes):
+            queue.probe = ""
+            for attempt in self._queues.stand_aside(queue) if queue.held else ():
                 self._aside.stand_aside(attempt)
-            self.unpark(lane, lane.room)
+            self.unpark(queue, queue.room)
         self._leases.look_again()
         self._workers.start_all()
 
     def counts(self, attempt: Attempt, error: Transient | Permanent, began: float) -> bool:
         """Return whether a failure counts against its event. It does not if the whole route fails in this way."""
-        breaker = attempt.lane.breaker
+        breaker = attempt.queue.breaker
         if isinstance(error, Permanent | Retry) or not self._policy.breakers:
             return True  # the handler decided this about the event
         once = attempt.flight.once
@@ -73,43 +73,43 @@ class RoutePauses:
             first=attempt.number == 1, began=began, now=self._clocks.monotonic(),
         )  # fmt: skip
         if breaker.is_open and not paused:
-            self._pause(attempt.lane)
+            self._pause(attempt.queue)
         return counts or once  # as a probe it ends with one attempt, so that other events are tried next
 
-    def _pause(self, lane: Lane) -> None:
-        self._facts(RoutePaused(lane.name, lane.breaker.why))
-        for attempt in self._lanes.stand_aside(lane):
+    def _pause(self, queue: RouteQueue) -> None:
+        self._facts(RoutePaused(queue.name, queue.breaker.why))
+        for attempt in self._queues.stand_aside(queue):
             self._aside.stand_aside(attempt)
         self._leases.look_again()
-        lane.prober = self._tasks.start(self._probe(lane), f"probe {lane.name[:64]}")
+        queue.prober = self._tasks.start(self._probe(queue), f"probe {queue.name[:64]}")
 
-    async def _probe(self, lane: Lane) -> None:
+    async def _probe(self, queue: RouteQueue) -> None:
         """Let one event be tried at a time, the newest first, until one succeeds."""
-        breaker = lane.breaker
+        breaker = queue.breaker
         while breaker.is_open:
             await asyncio.sleep(max(0.0, breaker.probe_at - self._clocks.monotonic()))
-            if self._clocks.monotonic() >= breaker.probe_at and not lane.running and not lane.held:
+            if self._clocks.monotonic() >= breaker.probe_at and not queue.running and not queue.held:
                 if len(self._aside) < self._policy.most_retries:
-                    self.unpark(lane, 1)
+                    self.unpark(queue, 1)
                 self._workers.start()
             await asyncio.sleep(PROBE_SECONDS)
 
-    def succeeded(self, lane: Lane) -> None:
+    def succeeded(self, queue: RouteQueue) -> None:
         """Take note of an attempt that succeeded: a route that pauses goes on."""
-        if lane.breaker.is_calm:
+        if queue.breaker.is_calm:
             return
         now = self._clocks.monotonic()
-        if lane.breaker.succeeded(now):
-            self._facts(RouteResumed(lane.name, now - lane.breaker.opened_at))
-            if lane.prober is not None:
-                lane.prober.cancel()  # if the route pauses again at once, that pause has its own
-            lane.probe = ""
-            self.unpark(lane, lane.room)
+        if queue.breaker.succeeded(now):
+            self._facts(RouteResumed(queue.name, now - queue.breaker.opened_at))
+            if queue.prober is not None:
+                queue.prober.cancel()  # if the route pauses again at once, that pause has its own
+            queue.probe = ""
+            self.unpark(queue, queue.room)
         self._workers.start_all()
 
-    def unpark(self, lane: Lane, count: int) -> None:
+    def unpark(self, queue: RouteQueue, count: int) -> None:
         """Let ``count`` parked events be claimed, the newest first."""
-        flights = [lane.parked.popitem()[1] for _ in range(min(count, len(lane.parked)))]
+        flights = [queue.parked.popitem()[1] for _ in range(min(count, len(queue.parked)))]
         if flights:
-            lane.probe = flights[0].claim_id if lane.breaker.is_open else ""
+            queue.probe = flights[0].claim_id if queue.breaker.is_open else ""
             self._claim_again(flights)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from unlost.listener.pipeline.event_tasks import EventTasks, this_task
 from unlost.listener.pipeline.exclusive_gate import ExclusiveGate
-from unlost.listener.pipeline.lanes import Attempt, Lane, Lanes
+from unlost.listener.pipeline.route_queues import Attempt, RouteQueue, RouteQueues
 from unlost.listener.ports.rows import TransactionPipeline
 
 Take = Callable[[Attempt, TransactionPipeline], Awaitable[None]]
@@ -18,8 +18,8 @@ Take = Callable[[Attempt, TransactionPipeline], Awaitable[None]]
 class Workers:
     """Up to ``at_once`` workers, and the gate at which fresh events wait. ``take`` makes one attempt."""
 
-    def __init__(self, lanes: Lanes, tasks: EventTasks, *, at_once: int, take: Take) -> None:
-        self._lanes = lanes
+    def __init__(self, queues: RouteQueues, tasks: EventTasks, *, at_once: int, take: Take) -> None:
+        self._queues = queues
         self._tasks = tasks
         self._at_once = at_once
         self._take = take
@@ -28,7 +28,7 @@ class Workers:
 
     def start_all(self) -> None:
         """Start workers for all events that waited, such as while the gate was closed to fresh events."""
-        for _ in range(min(len(self._lanes), self._at_once)):
+        for _ in range(min(len(self._queues), self._at_once)):
             self.start()
 
     def start(self) -> None:
@@ -46,20 +46,20 @@ class Workers:
         self.start()
 
     async def _work(self) -> None:
-        task, lane = this_task(), None
-        transactions = TransactionPipeline(lambda: self._another_waits(lane))
+        task, queue = this_task(), None
+        transactions = TransactionPipeline(lambda: self._another_waits(queue))
         try:
             while not task.cancelling() and (attempt := self._next_attempt()):  # a handler may swallow it
-                lane = attempt.lane
-                self._lanes.take(attempt)
+                queue = attempt.queue
+                self._queues.take(attempt)
                 await self._take(attempt, transactions)
         finally:
             await transactions.rest()
 
-    def _another_waits(self, ending: Lane | None) -> bool:
-        """Return whether an event waits for this worker, whose attempt in this lane ends, since all others are busy."""
+    def _another_waits(self, ending: RouteQueue | None) -> bool:
+        """Return whether an event waits for this worker, whose attempt of this route ends, since all others are busy."""
         return len(self._workers) == self._at_once and self._next_attempt(ending) is not None
 
-    def _next_attempt(self, ending: Lane | None = None) -> Attempt | None:
+    def _next_attempt(self, ending: RouteQueue | None = None) -> Attempt | None:
         """Return the next event to run. Events inside the gate may run; fresh ones wait while it is closed."""
-        return self._lanes.next(fresh=not self.gate.closed, ending=ending)
+        return self._queues.next(fresh=not self.gate.closed, ending=ending)

@@ -839,7 +839,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "parked-are-forgotten": (
         "events that wait unclaimed for a route are forgotten",
-        [(RoutePauses, "unpark", lambda _: lambda _self, lane, _count: lane.parked.clear())],
+        [(RoutePauses, "unpark", lambda _: lambda _self, queue, _count: queue.parked.clear())],
     ),
     "effect-before-commit": (
         "effects are written outside of the transaction of their row",

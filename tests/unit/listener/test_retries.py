@@ -1,4 +1,4 @@
-"""Pausing events, routes with limits of their own, and the lanes in which their events wait."""
+"""Pausing events, routes with limits of their own, and the queues in which their events wait."""
 
 import asyncio
 

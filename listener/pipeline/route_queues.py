@@ -1,6 +1,6 @@
-"""Lanes: the events that wait for a worker, one lane for each route. No input or output.
+"""The events that wait for a worker, one queue for each route. No input or output.
 
-A plain function has one lane. Lanes take turns, so a route with many events does not delay those of others. Each has
+A plain function has one queue. Routes take turns, so a route with many events does not delay those of others. Each has
 its own limit of concurrent attempts.
 """
 
@@ -25,10 +25,10 @@ Entry = Literal["fresh", "inside", "suspect"]
 
 
 class Attempt(NamedTuple):
-    """An attempt to be made, and the lane in which it waits. ``number`` counts from 1."""
+    """An attempt to be made, and the queue in which it waits. ``number`` counts from 1."""
 
     flight: InFlight
-    lane: "Lane"
+    queue: "RouteQueue"
     number: int
     entry: Entry
 
@@ -38,7 +38,7 @@ class Attempt(NamedTuple):
         return self.number > 1 or self.entry == "inside"
 
 
-class Lane:
+class RouteQueue:
     """One route: its limits, what waits, and how many attempts run. ``at_once``: how many may.
 
     ``parked``: events of this route that are not claimed, because enough of it is held already.
@@ -129,122 +129,122 @@ class Lane:
         return [*self._others.values(), *self._fresh.values()]
 
 
-class Lanes:
-    """All lanes, taking turns."""
+class RouteQueues:
+    """All queues, taking turns."""
 
     def __init__(self, handler: Handler, settings: Policy, clock: Callable[[], float], rng: RandomFraction) -> None:
         self._handler = handler
         self._settings = settings
         self._clock = clock
         self._rng = rng
-        self._lanes: dict[str, Lane] = {}
-        self._turn: OrderedDict[str, Lane] = OrderedDict()
-        """Lanes in which something waits, in their order."""
+        self._queues: dict[str, RouteQueue] = {}
+        self._turn: OrderedDict[str, RouteQueue] = OrderedDict()
+        """Queues in which something waits, in their order."""
         self._count = 0
         self._held: Mapping[str, str] = {}
-        self._only = Lane(AttemptPolicy(handler.name), settings, clock, rng)
+        self._only = RouteQueue(AttemptPolicy(handler.name), settings, clock, rng)
         for policy in handler.policies:
-            self._lane(policy)
+            self._queue_of(policy)
         if not handler.policies:
-            self._lanes[handler.name] = self._only
+            self._queues[handler.name] = self._only
 
     def __len__(self) -> int:
         return self._count
 
-    def of(self, event: Event) -> Lane:
-        """Return the lane of this event's route."""
-        return self._lane(self._handler.policy_of(event)) if self._handler.policies else self._only
+    def of(self, event: Event) -> RouteQueue:
+        """Return the queue of this event's route."""
+        return self._queue_of(self._handler.policy_of(event)) if self._handler.policies else self._only
 
-    def _lane(self, policy: AttemptPolicy) -> Lane:
-        lane = self._lanes.get(policy.route)
-        if lane is None:
-            lane = self._lanes[policy.route] = Lane(policy, self._settings, self._clock, self._rng)
-            lane.held = self._held.get(policy.route, "")
-        return lane
+    def _queue_of(self, policy: AttemptPolicy) -> RouteQueue:
+        queue = self._queues.get(policy.route)
+        if queue is None:
+            queue = self._queues[policy.route] = RouteQueue(policy, self._settings, self._clock, self._rng)
+            queue.held = self._held.get(policy.route, "")
+        return queue
 
     def put(self, attempt: Attempt, *, first: bool = False) -> None:
-        """Add an attempt to its lane."""
-        attempt.lane.put(attempt, first=first)
-        self._turn[attempt.lane.name] = attempt.lane
+        """Add an attempt to its queue."""
+        attempt.queue.put(attempt, first=first)
+        self._turn[attempt.queue.name] = attempt.queue
         self._count += 1
 
-    def next(self, *, fresh: bool, ending: Lane | None = None) -> Attempt | None:
-        """Return the attempt that may start next. It stays until it is popped. ``ending``: see ``Lane``."""
-        for lane in self._turn.values():
-            if (attempt := lane.next(fresh=fresh, ending=lane is ending)) is not None:
+    def next(self, *, fresh: bool, ending: RouteQueue | None = None) -> Attempt | None:
+        """Return the attempt that may start next. It stays until it is popped. ``ending``: see ``RouteQueue``."""
+        for queue in self._turn.values():
+            if (attempt := queue.next(fresh=fresh, ending=queue is ending)) is not None:
                 return attempt
         return None
 
     def take(self, attempt: Attempt) -> None:
-        """Take out the attempt that starts now. Another lane has the next turn."""
-        lane = attempt.lane
-        lane.pop(attempt.flight.claim_id)
-        self._gone_from(lane)
-        if lane and len(self._turn) > 1:
-            self._turn.move_to_end(lane.name)
+        """Take out the attempt that starts now. Another queue has the next turn."""
+        queue = attempt.queue
+        queue.pop(attempt.flight.claim_id)
+        self._gone_from(queue)
+        if queue and len(self._turn) > 1:
+            self._turn.move_to_end(queue.name)
 
     def pop(self, claim_id: str) -> Attempt | None:
         """Take out an event that does not start."""
-        for lane in self._turn.values():
-            if (attempt := lane.pop(claim_id)) is not None:
-                self._gone_from(lane)
+        for queue in self._turn.values():
+            if (attempt := queue.pop(claim_id)) is not None:
+                self._gone_from(queue)
                 return attempt
         return None
 
-    def _gone_from(self, lane: Lane, count: int = 1) -> None:
+    def _gone_from(self, queue: RouteQueue, count: int = 1) -> None:
         self._count -= count
-        if not lane:
-            self._turn.pop(lane.name, None)
+        if not queue:
+            self._turn.pop(queue.name, None)
 
-    def hold(self, routes: Mapping[str, str]) -> list[Lane]:
+    def hold(self, routes: Mapping[str, str]) -> list[RouteQueue]:
         """Hold these routes and no others; return those that this changed."""
         self._held = routes
-        changed = [lane for lane in self._lanes.values() if bool(lane.held) != (lane.name in routes)]
-        for lane in self._lanes.values():
-            lane.held = routes.get(lane.name, "")
+        changed = [queue for queue in self._queues.values() if bool(queue.held) != (queue.name in routes)]
+        for queue in self._queues.values():
+            queue.held = routes.get(queue.name, "")
         return changed
 
-    def stand_aside(self, lane: Lane) -> list[Attempt]:
-        """See ``Lane``."""
-        others = lane.stand_aside()
-        self._gone_from(lane, len(others))
+    def stand_aside(self, queue: RouteQueue) -> list[Attempt]:
+        """See ``RouteQueue``."""
+        others = queue.stand_aside()
+        self._gone_from(queue, len(others))
         return others
 
     def admit(self, flights: Sequence[InFlight]) -> Sequence[InFlight]:
-        """Return those that may be claimed now; park the others in their lanes."""
+        """Return those that may be claimed now; park the others in their queues."""
         if not self._handler.policies and not self._only.pauses:
             return flights
         rooms: dict[str, int] = {}
         admitted = []
         for flight in flights:
-            lane = self.of(flight.event)
-            rooms[lane.name] = room = rooms.get(lane.name, lane.room) - 1
-            if room >= 0 or flight.claim_id == lane.probe or flight.cause is not None or flight.handled:
+            queue = self.of(flight.event)
+            rooms[queue.name] = room = rooms.get(queue.name, queue.room) - 1
+            if room >= 0 or flight.claim_id == queue.probe or flight.cause is not None or flight.handled:
                 admitted.append(flight)
             else:
-                lane.parked[flight.claim_id] = flight
+                queue.parked[flight.claim_id] = flight
         return admitted
 
     @property
     def held_back(self) -> int:
         """How many claimed events wait in routes that pause."""
-        return sum(len(lane) for lane in self._lanes.values() if lane.pauses)
+        return sum(len(queue) for queue in self._queues.values() if queue.pauses)
 
     def of_paused_routes(self) -> list[InFlight]:
         """Return the events that wait for routes that pause, whether claimed or parked."""
-        paused = [lane for lane in self._lanes.values() if lane.pauses]
-        return [flight for lane in paused for flight in (*(one.flight for one in lane.all()), *lane.parked.values())]
+        paused = [queue for queue in self._queues.values() if queue.pauses]
+        return [flight for queue in paused for flight in (*(one.flight for one in queue.all()), *queue.parked.values())]
 
     @property
     def waiting(self) -> dict[str, int]:
         """For each route, how many events are parked, or are held while it pauses."""
-        return {lane.name: len(lane.parked) + (len(lane) if lane.pauses else 0) for lane in self._lanes.values()}
+        return {queue.name: len(queue.parked) + (len(queue) if queue.pauses else 0) for queue in self._queues.values()}
 
     @property
     def paused(self) -> dict[str, str]:
         """The routes that pause, each with the error of its attempts."""
-        return {lane.name: lane.breaker.why for lane in self._lanes.values() if lane.breaker.is_open}
+        return {queue.name: queue.breaker.why for queue in self._queues.values() if queue.breaker.is_open}
 
     def all(self) -> list[Attempt]:
         """Return everything that waits."""
-        return [attempt for lane in self._turn.values() for attempt in lane.all()]
+        return [attempt for queue in self._turn.values() for attempt in queue.all()]

@@ -1,4 +1,4 @@
-"""Lanes: which attempt starts next, within a route and among routes."""
+"""Queues of routes: which attempt starts next, within a route and among routes."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ from tests.support.handling import FakeHandler, Routed
 from tests.support.stand_ins import flight
 from unlost.listener.core.attempts import AttemptPolicy
 from unlost.listener.pipeline.handlers import FunctionHandler
-from unlost.listener.pipeline.lanes import Attempt, Entry, Lanes
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.route_queues import Attempt, Entry, RouteQueues
 
 
 class Bed:
-    """Lanes by the first letter of an event's name, or one for all."""
+    """Queues by the first letter of an event's name, or one for all."""
 
     def __init__(self, routes: Sequence[str] = ()) -> None:
         policies = {route: AttemptPolicy(route) for route in routes}
@@ -20,22 +20,22 @@ class Bed:
             if routes
             else FunctionHandler("h", "plain", FakeHandler())
         )
-        self.lanes = Lanes(handler, Policy(), lambda: 0.0, lambda: 0.0)
+        self.queues = RouteQueues(handler, Policy(), lambda: 0.0, lambda: 0.0)
 
     def put(self, *names: str, entry: Entry = "fresh", first: bool | None = None) -> None:
         for name in names:
             one = flight(name)
-            attempt = Attempt(one, self.lanes.of(one.event), 1, entry)
+            attempt = Attempt(one, self.queues.of(one.event), 1, entry)
             if first is None:
-                self.lanes.put(attempt)
+                self.queues.put(attempt)
             else:
-                self.lanes.put(attempt, first=first)
+                self.queues.put(attempt, first=first)
 
     def started(self, *, fresh: bool = True) -> list[str]:
         """Start all that may start, one after another."""
         names = []
-        while attempt := self.lanes.next(fresh=fresh):
-            self.lanes.take(attempt)
+        while attempt := self.queues.next(fresh=fresh):
+            self.queues.take(attempt)
             names.append(attempt.flight.claim_id)
         return names
 
@@ -47,7 +47,7 @@ def test_events_start_in_the_order_in_which_they_came_and_what_ran_before_is_fir
     bed.put("again", "once more", first=True)
     bed.put("d")
     assert bed.started() == ["once more", "again", "a", "b", "c", "d"]
-    assert len(bed.lanes) == 0
+    assert len(bed.queues) == 0
 
 
 def test_what_has_entered_the_gate_starts_before_fresh_events_and_alone_while_the_gate_is_closed() -> None:
@@ -56,7 +56,7 @@ def test_what_has_entered_the_gate_starts_before_fresh_events_and_alone_while_th
     bed.put("inside", entry="inside")
     bed.put("suspect", entry="suspect")
     bed.put("inside, again", entry="inside", first=True)
-    assert [one.flight.claim_id for one in bed.lanes.all()] == ["inside, again", "inside", "suspect", "a", "b"]
+    assert [one.flight.claim_id for one in bed.queues.all()] == ["inside, again", "inside", "suspect", "a", "b"]
     assert bed.started(fresh=False) == ["inside, again", "inside", "suspect"]
     assert bed.started() == ["a", "b"]
 
