@@ -57,7 +57,7 @@ class Workers:
             await transactions.rest()
 
     def _another_waits(self, ending: RouteQueue | None) -> bool:
-        """Return whether an event waits for this worker, whose attempt of this route ends, since all others are busy."""
+        """Return whether an event waits for this worker, whose attempt for this route ends: all others are busy."""
         return len(self._workers) == self._at_once and self._next_attempt(ending) is not None
 
     def _next_attempt(self, ending: RouteQueue | None = None) -> Attempt | None:
