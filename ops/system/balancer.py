@@ -50,7 +50,7 @@ class Balancer:
     def start(self) -> None:
         """Start it, and return when it answers."""
         self._directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        program = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+        program = haproxy()
         if program is None:
             raise ChildFailed("haproxy", "is not installed; it comes with Debian's package haproxy")
         config = self._directory / "haproxy.cfg"
@@ -82,6 +82,11 @@ class Balancer:
         except OSError:
             return False
         return True
+
+
+def haproxy() -> str | None:
+    """Where HAProxy is installed, if it is."""
+    return shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
 
 def _listen(name: str, port: int, servers: Sequence[tuple[int, int]]) -> str:

@@ -230,7 +230,7 @@ def _group_of(layout: Layout) -> dict[str, str]:
     return {name.upper(): value for name, value in settings.model_dump().items() if value}
 
 
-def write_environment(layout: Layout, database_url: str, redis_url: str, **more: str) -> None:
+def write_environment(layout: Layout, database_url: str, redis_url: str, *, journal: str = "", **more: str) -> None:
     """Write the file by which ``unlost`` and ``dlq`` find this system. It is private, because it holds passwords."""
     values = {
         **more,
@@ -241,7 +241,7 @@ def write_environment(layout: Layout, database_url: str, redis_url: str, **more:
         "PRODUCER_URL": layout.producer_url,
         "LISTENERS": ",".join(layout.listener_urls),
         "LETTERS": ",".join(map(str, layout.letter_files)),
-        "JOURNAL": str(layout.journal),
+        "JOURNAL": journal or str(layout.journal),
         **({"CONSOLE_URL": layout.console_url} if layout.console_url else {}),
         **({"UNLOST_TOKEN": layout.tokens.user} if layout.tokens else {}),
     }

@@ -215,8 +215,7 @@ class PostgresServer(Server):
 
     def _create_database_once(self) -> None:
         if DATABASE not in self.sql("select datname from pg_database").split():
-            # A primary that waits for its standby has none yet.
-            self.sql(f'create database "{DATABASE}"', settings="-c synchronous_commit=local")
+            self.sql(f'create database "{DATABASE}"')
 
     def _password(self) -> str:
         return (self._directory / "password").read_text()

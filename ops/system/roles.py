@@ -14,6 +14,9 @@ from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.roles import RoleNames, provide, provide_producers
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.postgres_pair import PostgresPair
+
+PRODUCER_ROLE = "unlost_producer"
 
 
 async def prepared(
@@ -34,18 +37,20 @@ async def prepared(
 
 
 class LocalRoles:
-    """The roles of one group in a server that is this system's alone."""
+    """The roles of one group in servers that are this system's alone."""
 
-    def __init__(self, postgres: PostgresServer, group: str) -> None:
+    def __init__(self, postgres: PostgresServer | PostgresPair, group: str, *, producers: bool = False) -> None:
+        """``producers``: several share a journal in the same database, and have a role too."""
         self._postgres = postgres
         self._group = group
         self._names = RoleNames.of(group)
         self._passwords = {kind: secrets.token_urlsafe(24) for kind in ("listener", "console")}
+        self._producer = (PRODUCER_ROLE, secrets.token_urlsafe(24)) if producers else None
 
     def provide(self) -> None:
         """Bring the tables up to date, and make the roles. PostgreSQL runs."""
         try:
-            asyncio.run(prepared(self._postgres.url, self._group, self._passwords))
+            asyncio.run(prepared(self._postgres.url, self._group, self._passwords, self._producer))
         except UnlostError as error:
             raise ChildFailed("postgres", f"has no tables and roles yet: {error}") from error
 
@@ -58,6 +63,12 @@ class LocalRoles:
     def console_url(self) -> str:
         """By which the console does."""
         return self._postgres.nearest_url_of(self._names.console, self._passwords["console"])
+
+    @property
+    def producer_url(self) -> str:
+        """By which producers reach their journal."""
+        assert self._producer is not None, "this system's producer has a journal of its own"
+        return self._postgres.nearest_url_of(*self._producer)
 
     @property
     def settings(self) -> dict[str, str]:

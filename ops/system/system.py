@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TextIO
 
 import httpx
@@ -28,14 +27,12 @@ from unlost.ops.system.ports import LOOPBACK, free_port, is_free
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.postgres_pair import PostgresPair
 from unlost.ops.system.redis_topologies import RedisTopology
+from unlost.ops.system.restarts import StartStep, Watched, keep_running
 from unlost.ops.system.roles import LocalRoles
 from unlost.ops.system.sockets import address_of
 from unlost.ops.system.valkey import ValkeyServer
 
 READY_WITHIN = 60.0
-RESTARTS = 5
-RESTARTS_WITHIN = 60.0
-"""Of the extra ``local``."""
 
 
 class Obstacle(Exception):
@@ -48,23 +45,6 @@ class Obstacle(Exception):
 
 class SystemStopped(Exception):
     """A stop was requested during the start."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartStep:
-    """Something that just happened, to be shown to the user."""
-
-    name: str
-    what: str
-    well: bool = True
-    detail: str = ""
-
-
-@dataclass(slots=True)
-class _Watched:
-    child: Callable[[], Child]
-    start: Callable[[], None]
-    deaths: list[float] = field(default_factory=list)
 
 
 class System:
@@ -99,17 +79,13 @@ class System:
         self._stopping = stopping
         data, ports = layout.data, layout.ports
         self.pair = pair
-        self.postgres = (
-            pair.primary
-            if pair
-            else PostgresServer(
-                data / "postgres",
-                ports.postgres,
-                log=layout.log("postgres"),
-                options=postgres_options,
-                by_socket=by_socket,
-                origin=postgres_from,
-            )
+        self._postgres = PostgresServer(
+            data / "postgres",
+            ports.postgres,
+            log=layout.log("postgres"),
+            options=postgres_options,
+            by_socket=by_socket,
+            origin=postgres_from,
         )
         self.valkey = ValkeyServer(
             data / "valkey",
@@ -119,7 +95,7 @@ class System:
             group=layout.group if narrow else "",
             origin=redis_from,
         )
-        self.roles = LocalRoles(self.postgres, layout.group) if narrow else None
+        self.roles = LocalRoles(pair or self._postgres, layout.group, producers=balanced > 0) if narrow else None
         self.redis = redis
         self.pooler = Pooler(data / "pooler", self.postgres) if pooled else None
         behind = [Pair(free_port(), free_port()) for _ in range(balanced)]
@@ -169,7 +145,7 @@ class System:
 
     def _start_producers(self) -> None:
         if self.balancer is not None:
-            self.producers = self.layout.producers((self.pair or self.postgres).url, self._behind)
+            self.producers = self.layout.producers(self.journal_url, self._behind)
         for child in self.producers:
             child.start()
         for child in self.producers:
@@ -187,6 +163,11 @@ class System:
         return f"http://{LOOPBACK}:{producer.environment['PORT']}"
 
     @property
+    def postgres(self) -> PostgresServer:
+        """The server that takes rows."""
+        return self.pair.primary if self.pair else self._postgres
+
+    @property
     def producer(self) -> Child:
         """The only producer, or the first one."""
         return self.producers[0]
@@ -197,6 +178,11 @@ class System:
         if self.pooler is not None:
             return self.pooler.url
         return self.postgres.nearest_url if self.pair is None else self.pair.url
+
+    @property
+    def journal_url(self) -> str:
+        """By which several producers reach their journal."""
+        return self.roles.producer_url if self.roles else (self.pair or self.postgres).url
 
     @property
     def redis_url(self) -> str:
@@ -216,16 +202,20 @@ class System:
 
     def watch(self) -> bool:
         """Keep everything running until a stop is requested; ``False`` if a process keeps dying."""
-        watched = [
-            _Watched(lambda: self.postgres.child, self.postgres.start),
-            _Watched(lambda: self.valkey.child, self.valkey.start),
-            *(_Watched(lambda child=child: child, child.start) for child in self.commands),  # type: ignore[misc]
-        ]
-        while not self._stopping.wait(0.2):
-            for one in watched:
-                if not one.child().is_running and not self._revive(one):
-                    return False
-        return True
+        return keep_running(list(self._watched()), self._say, self._stopping)
+
+    def _watched(self) -> Iterator[Watched]:
+        if pair := self.pair:
+            yield Watched(lambda: pair.primary.child, pair.take_over)
+            yield Watched(lambda: pair.standby.child, pair.follow)
+        else:
+            yield Watched(lambda: self.postgres.child, self.postgres.start)
+        for node in self.redis.nodes if self.redis else [self.valkey]:
+            yield Watched(lambda node=node: node.child, node.start)  # type: ignore[misc]
+        if balancer := self.balancer:
+            yield Watched(lambda: balancer.child, balancer.start)
+        for child in (*(self.redis.sentinels if self.redis else ()), *self.commands):
+            yield Watched(lambda child=child: child, child.start)  # type: ignore[misc]
 
     def stop(self) -> None:
         """Stop readers before what they read from, and the two servers last."""
@@ -241,22 +231,6 @@ class System:
             self.pooler.stop()
         (self.pair or self.postgres).stop()
         self._say(StartStep("valkey, postgres", "stopped"))
-
-    def _revive(self, one: _Watched) -> bool:
-        child = one.child()
-        now = time.monotonic()
-        one.deaths = [death for death in one.deaths if now - death < RESTARTS_WITHIN] + [now]
-        self._say(StartStep(child.name, f"ended with code {child.exit_code}", well=False, detail=child.tail()))
-        if len(one.deaths) > RESTARTS:
-            self._say(
-                StartStep(child.name, f"ended {len(one.deaths)} times in {RESTARTS_WITHIN:g} s, giving up", well=False)
-            )
-            return False
-        if self._stopping.wait(0.5 * 2 ** (len(one.deaths) - 1)):
-            return True
-        one.start()
-        self._say(StartStep(child.name, "restarted"))
-        return True
 
     def _timed(self, name: str, action: Callable[[], None], address: str) -> None:
         if self._stopping.is_set():

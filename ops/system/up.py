@@ -18,11 +18,13 @@ from rich.markup import escape
 
 from unlost.ops.kit.access.table import WrongTokens
 from unlost.ops.kit.command import Settings, UsageProblem, command
+from unlost.ops.system.available import LISTENERS_OF_HA, available_system, keep_apart
 from unlost.ops.system.check import verified
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.installed import WHEELS, Origin
 from unlost.ops.system.layout import NAMES, Layout, Ports, executable, free_ports, write_environment
-from unlost.ops.system.system import Obstacle, StartStep, System, SystemStopped, reserved
+from unlost.ops.system.restarts import StartStep
+from unlost.ops.system.system import Obstacle, System, SystemStopped, reserved
 
 
 class UpSettings(Settings):
@@ -41,6 +43,11 @@ class UpSettings(Settings):
     redis: Origin = Field(
         "wheel", description="Valkey of unlost[local], or the Valkey or Redis that is installed on this machine"
     )
+    ha: bool = Field(
+        False,
+        description="Start three Valkeys with Sentinels, a standby of PostgreSQL, two producers behind HAProxy and, if "
+        "you give no number, four listeners: kill any of them, and watch",
+    )
     console_port: int = Field(3006, ge=1, le=65535, description="Port of the console")
 
     def wheels(self) -> tuple[str, ...]:
@@ -50,7 +57,8 @@ class UpSettings(Settings):
 
     def ports(self) -> Ports:
         """All ports."""
-        listeners = tuple(self.listener_port + number for number in range(self.listener_count))
+        count = LISTENERS_OF_HA if self.ha and "listener_count" not in self.model_fields_set else self.listener_count
+        listeners = tuple(self.listener_port + number for number in range(count))
         return Ports(
             self.producer_port, self.ws_port, listeners, self.postgres_port, self.redis_port, self.console_port
         )
@@ -74,24 +82,33 @@ class CheckSettings(Settings):
 
 
 @command(
-    UpSettings, examples=["unlost up", "unlost up --data /tmp/unlost --listener-count 3", "unlost up --postgres system"]
-)
+    UpSettings,
+    examples=[
+        "unlost up", "unlost up --data /tmp/unlost --listener-count 3", "unlost up --postgres system",
+        "unlost up --ha --data /tmp/unlost-ha",
+    ],
+)  # fmt: skip
 def up(settings: UpSettings) -> int:
-    """Start PostgreSQL, Valkey, producer, listeners and console on this machine, without Docker."""
+    """Start PostgreSQL, Valkey, producer, listeners and console on this machine, without Docker.
+
+    With --ha, none of them stands alone: the Sentinels, HAProxy and this command itself, for PostgreSQL, put another in
+    the place of one that dies. It needs HAProxy, and a directory of its own.
+    """
     console = Console(highlight=False, soft_wrap=True)
     layout = Layout(settings.data.absolute(), settings.ports())
     try:
         with _stopping_on_signals() as stopping, reserved(layout, settings.wheels()):
             layout = layout.with_tokens()
-            system = System(
-                layout,
-                _reporter(console),
-                stopping,
-                by_socket=True,
-                narrow=True,
-                postgres_from=settings.postgres,
-                redis_from=settings.redis,
-            )
+            say = _reporter(console)
+            if settings.ha:
+                keep_apart(layout.data, ha=True)
+                system = available_system(layout, say, stopping, settings.postgres, settings.redis)
+            else:
+                keep_apart(layout.data, ha=False)
+                system = System(
+                    layout, say, stopping, by_socket=True, narrow=True, postgres_from=settings.postgres,
+                    redis_from=settings.redis,
+                )  # fmt: skip
             return _run(system, lambda: _serve(console, layout, system))
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None
@@ -122,7 +139,10 @@ def _run(system: System, then: Callable[[], bool | None]) -> int:
 
 def _serve(console: Console, layout: Layout, system: System) -> None:
     more = {} if system.roles is None else {"HANDLER_ROLE": system.roles.settings["HANDLER_ROLE"]}
-    write_environment(layout, system.postgres.url, system.valkey.url_of_group, **more)
+    if system.pair is not None:
+        write_environment(layout, system.pair.url, system.redis_url, journal=system.journal_url, **more)
+    else:
+        write_environment(layout, system.postgres.url, system.valkey.url_of_group, **more)
     console.print(_welcome(layout), markup=False)
 
 

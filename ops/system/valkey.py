@@ -44,19 +44,21 @@ class ValkeyServer(Server):
         password: str = "",
         options: Mapping[str, str | int] | None = None,
         group: str = "",
+        password_of_user: str = "",
         origin: Origin = "wheel",
     ) -> None:
         """``password``: in place of one of its own. ``options``: more lines of its configuration.
 
         ``origin``: whether its program comes from the wheel, or is installed on this machine.
 
-        ``group``: there is a user who may do what this group's listeners need, and nothing else.
+        ``group``: there is a user who may do what this group's listeners need, and nothing else. ``password_of_user``:
+        in place of one that is made now.
         """
         super().__init__(directory, port, log)
         self._given_password = password
         self._origin = origin
         self._options = dict(options or {})
-        self._group, self._password_of_user = group, secrets.token_urlsafe(24)
+        self._group, self._password_of_user = group, password_of_user or secrets.token_urlsafe(24)
         self.socket = socket_at(self._directory / "valkey.sock") if by_socket else None
         """Its Unix socket, if one was requested and its path is short enough."""
         self._persistent = persistent

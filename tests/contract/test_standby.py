@@ -1,11 +1,13 @@
 """A synchronous standby and its promotion, on a real pair: nothing that was acknowledged is missing."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 import pytest
 
-from tests.support.servers import running_pair
+from tests.support.servers import SMALL, running_pair
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.core.claim import ClaimRequest, Done, Won
 from unlost.listener.core.errors import Transient, Unavailable
@@ -18,6 +20,7 @@ from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.pages import Pages
 from unlost.listener.store.postgres.rows import PostgresRows
+from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.postgres_pair import PostgresPair
 
 
@@ -106,3 +109,74 @@ async def test_pages_come_from_the_standby_and_say_how_old_they_are(
     instead = await pages.page(None, 2)
     pair.standby.thaw()
     assert instead == (page.rows, None), "without it, the primary is read"
+
+
+async def count(pair: PostgresPair, *, adds: str = "") -> int:
+    connection = await asyncpg.connect(pair.url, timeout=5)
+    try:
+        if adds:
+            await connection.execute("insert into kept values ($1)", adds, timeout=10)
+        return int(await connection.fetchval("select count(*) from kept", timeout=10))
+    finally:
+        await connection.close()
+
+
+async def test_a_former_primary_is_made_anew_and_may_lead_again(pair: PostgresPair) -> None:
+    first = pair.primary
+    first.sql("create table kept (name text)", "unlost")
+    pair.standby.freeze()
+    with contextlib.suppress(TimeoutError):  # written, and acknowledged to nobody
+        await asyncio.wait_for(count(pair, adds="unacknowledged"), 1)
+    pair.standby.thaw()
+    first.kill()
+
+    pair.promote()
+    assert not pair.is_followed
+    before = await count(pair, adds="after the first promotion")
+    pair.follow()
+    assert (pair.standby, pair.is_followed) == (first, True)
+    pair.primary.kill()
+    pair.promote()
+    assert pair.primary is first
+    assert await count(pair, adds="after the second") == before + 1
+    pair.follow()
+
+
+async def test_who_leads_is_known_after_a_restart(pair: PostgresPair) -> None:
+    pair.primary.sql("create table kept (name text)", "unlost")
+    pair.primary.kill()
+    pair.promote()
+    assert await count(pair, adds="one") == 1
+    pair.stop()
+
+    again = PostgresPair(pair.primary.cluster.parent.parent, options=SMALL)  # the new primary has another port
+    try:
+        again.start()
+        assert again.primary.cluster.parent.name == "standby"
+        assert await count(again, adds="two") == 2
+        again.standby.freeze()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(count(again, adds="three"), 1)
+        again.standby.thaw()
+    finally:
+        again.stop()
+
+
+async def test_a_promotion_that_was_cut_off_is_carried_out_at_the_next_start(
+    pair: PostgresPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.primary.sql("create table kept (name text)", "unlost")
+    assert await count(pair, adds="one") == 1
+    pair.primary.kill()
+    monkeypatch.setattr(PostgresServer, "sql", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        pair.promote()
+    monkeypatch.undo()
+    pair.stop()
+
+    again = PostgresPair(pair.primary.cluster.parent.parent, options=SMALL)
+    try:
+        again.start()
+        assert await count(again, adds="two") == 2
+    finally:
+        again.stop()

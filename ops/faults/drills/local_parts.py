@@ -82,7 +82,7 @@ class LocalParts:
     @property
     def database_url(self) -> str:
         """The direct URL of PostgreSQL, without any fault proxy."""
-        return (self._system.pair.present if self._system.pair else self._system.postgres).url
+        return self._system.postgres.url
 
     @property
     def wires(self) -> Wires:

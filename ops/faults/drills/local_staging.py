@@ -21,7 +21,8 @@ from unlost.ops.system.layout import Layout, free_ports, write_environment
 from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.postgres_pair import PostgresPair
 from unlost.ops.system.redis_topologies import RedisTopology, ValkeyCluster, ValkeyWithSentinels
-from unlost.ops.system.system import StartStep, System
+from unlost.ops.system.restarts import StartStep
+from unlost.ops.system.system import System
 
 LEASE = 5.0
 FEW_CONNECTIONS = ("-c", "max_connections=60")

@@ -15,7 +15,8 @@ import pytest
 from unlost.ops.system.child import Child
 from unlost.ops.system.layout import Layout, free_ports
 from unlost.ops.system.ports import free_port
-from unlost.ops.system.system import StartStep, System
+from unlost.ops.system.restarts import StartStep
+from unlost.ops.system.system import System
 
 BIN = Path(sys.executable).parent
 SEED = random.randrange(1_000_000)
