@@ -52,9 +52,9 @@ def letters(servers: dict) -> dict[str, Letter]:
 
 async def test_a_handler_that_leaves_its_transaction_ends_as_a_letter_after_one_attempt(servers: dict) -> None:
     """Each further attempt would commit its effect again. If it committed our row, too, the row stays."""
-    effect = "insert into effects values ('e')"
+    effect = "insert into side_effects values ('e')"
     connection = await asyncpg.connect(servers["database_url"])
-    await connection.execute("create table effects (event_id text)")
+    await connection.execute("create table side_effects (event_id text)")
     async with (
         running_source() as source,
         running_listener(ws_url=source.url, **servers, handler=f"{__name__}:obey") as one,
@@ -70,7 +70,7 @@ async def test_a_handler_that_leaves_its_transaction_ends_as_a_letter_after_one_
         await one.heard.until(lambda heard: len(heard.of(LettersResolved)) == 1)
     assert sorted(RUNS) == ["by itself", "committed", "good", "rolled back"], "one attempt each"
     assert {row["event_id"] for row in await rows_of(servers["database_url"])} == {"good", "committed"}
-    assert await connection.fetchval("select count(*) from effects") == 3, "all but the one rolled back"
+    assert await connection.fetchval("select count(*) from side_effects") == 3, "all but the one rolled back"
     await connection.close()
     found = letters(servers)
     assert {(one.reason, one.error_type, len(one.attempts)) for one in found.values()} == {
