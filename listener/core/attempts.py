@@ -5,8 +5,8 @@ Without a policy the settings apply: three attempts, two seconds apart. Random n
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from unlost.listener.core.errors import LONGEST_WAIT, Misconfigured, Permanent, Retry
 
@@ -83,18 +83,31 @@ class Backoff:
         return self.pause(number, fraction)
 
 
+class Line(Protocol):
+    """Where the calls of one function wait for a thread."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the latest calls were so quick that many may wait for one thread."""
+
+    def limit(self, at_once: int) -> None:
+        """Run at most so many calls at once, from now on."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptPolicy:
     """The attempts of one route. None: as the settings say. A plain function is one route, named after the handler.
 
     ``timeout``: seconds for one attempt, at most HANDLE_TIMEOUT. ``concurrency``: how many attempts of this route run
-    at once in one listener, at most HANDLE_CONCURRENCY.
+    at once in one listener, at most HANDLE_CONCURRENCY. ``line``: where its attempts wait for a thread, if they do
+    nothing else.
     """
 
     route: str
     retry: Backoff | None = None
     timeout: float | None = None
     concurrency: int | None = None
+    line: Line | None = field(default=None, compare=False, repr=False)
 
     def mistakes(self, *, timeout: float, concurrency: int) -> list[str]:
         """Return one sentence for each number that exceeds the settings."""

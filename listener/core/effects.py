@@ -52,10 +52,7 @@ class NewEffect(msgspec.Struct, frozen=True):
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """An effect that is to be delivered now. ``key`` is the same in every attempt; ``attempts`` have failed so far.
-
-    ``unreadable``: why a codec cannot decode it, so that it cannot be sent.
-    """
+    """An effect that is to be delivered now. ``key`` is the same in every attempt; ``attempts`` have failed so far."""
 
     event_id: str
     number: int
@@ -66,7 +63,6 @@ class Effect(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
     attempts: int
-    unreadable: str = ""
 
 
 class DeliveryOutcome(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """One attempt of a handler: it starts only while the claim is held, and counts only if it is still held at its end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any, assert_never
 
@@ -10,7 +10,6 @@ from unlost.listener.core.attempts import raised
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.effects import NO_EFFECTS, Effects
 from unlost.listener.core.errors import Transient
-from unlost.listener.core.event import Event
 from unlost.listener.core.facts import AttemptStarted, Facts, HandlerRan
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
@@ -18,13 +17,11 @@ from unlost.listener.pipeline.event_tasks import EventTasks
 from unlost.listener.pipeline.handlers import Call, Handler, HandlerRefused
 from unlost.listener.pipeline.handlers import attempt as attempted
 from unlost.listener.pipeline.policy import SLOW
-from unlost.listener.pipeline.route_queues import Attempt
+from unlost.listener.pipeline.route_queues import IN_LINE, Attempt
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing, row_of
 from unlost.listener.ports.rows import INSERTED, HandlerConnection, Rows, TransactionPipeline
 
-Refuse = Callable[[Event], None]
-"""Raises ``Permanent`` if no handler may run for an event."""
 WEIGHT = 1 / 32
 """The weight of the latest attempt in the average: about a hundred attempts change it from slow to quick."""
 MAY_RUN_PAUSE_SECONDS = 0.05
@@ -49,7 +46,6 @@ class AttemptRunner:
         facts: Facts,
         tasks: EventTasks,
         effects: EffectRecorder,
-        refuse: Refuse | None = None,
     ) -> None:
         self._handler = handler
         self._manager = manager
@@ -60,7 +56,6 @@ class AttemptRunner:
         self._facts = facts
         self._tasks = tasks
         self._effects = effects
-        self._refuse = refuse
         self.seconds = SLOW
         """The average duration of an attempt."""
 
@@ -72,8 +67,6 @@ class AttemptRunner:
         flight = attempt.flight
         await self._wait_until_it_may_run(flight, transactions)
         self._tasks.begin(flight.claim_id)
-        if self._refuse is not None:
-            self._refuse(flight.event)
         form, call, arguments = self._handler.prepare(flight, attempt.number)
         if form != "transaction" and transactions is not None:
             await transactions.rest()  # a handler that needs no connection must keep none
@@ -108,7 +101,7 @@ class AttemptRunner:
             self._check_held(flight)  # the insert may have waited long for another transaction
             await self._timed(attempt, call(*arguments, connection))
             if recorded := effects.taken():
-                await self._effects.record(connection, flight.event, recorded)
+                await self._effects.record(connection, flight.event.event_id, recorded)
             self._check_held(flight)  # the lease may have ended meanwhile: another owner may run or have buried it
 
         row = row_of(flight)
@@ -144,7 +137,8 @@ class AttemptRunner:
             raise
         finally:
             seconds = self._clocks.monotonic() - began
-            self.seconds += (seconds - self.seconds) * WEIGHT
+            of_one = seconds / IN_LINE if queue.is_in_line else seconds  # so many attempts end in this time
+            self.seconds += (of_one - self.seconds) * WEIGHT
             self._facts(HandlerRan(flight.event.event_id, seconds, succeeded, queue.name, attempt.number))
             if not self._tasks.is_ours(flight.claim_id):
                 raise asyncio.CancelledError  # the claim was lost: the handler's outcome no longer counts

@@ -25,6 +25,13 @@ QUICK = 0.0002
 """A call that takes longer than this is slow. To wake a thread takes about a quarter of it."""
 MOST_VOTES = 8
 """So many calls of the other kind change the opinion. A few that waited long for the interpreter do not."""
+BEGIN_ANEW_SECONDS = 0.01
+"""How often the time limits of calls begin anew for which no thread is left. So a limit is kept up to this."""
+ANY_NUMBER = 1 << 30
+
+
+def _nothing() -> None:
+    pass
 
 
 class HandlerThreads:
@@ -36,19 +43,32 @@ class HandlerThreads:
         self._idle: deque[_Bell] = deque()
         self._given_up: set[_Call] = set()
         self._calls: _Calls | None = None
+        self._at_once = ANY_NUMBER
+
+    def limit(self, at_once: int) -> None:
+        """See ``Line``. Calls that were given up do not count."""
+        self._at_once = at_once
+
+    @property
+    def is_quick(self) -> bool:
+        """See ``Line``."""
+        return self._calls is not None and self._calls.is_quick
 
     @property
     def hung(self) -> int:
         """How many calls were given up and still run."""
         return len(self._given_up)
 
-    async def run(self, function: Callable[[], object]) -> None:
-        """Run this in a thread, with the context variables of the caller; raise what it raises."""
+    async def run(self, function: Callable[[], object], begin_anew: Callable[[], None] = _nothing) -> None:
+        """Run this in a thread, with the context variables of the caller; raise what it raises.
+
+        ``begin_anew`` lets the caller's time limit begin anew. It is called while no thread is left for this.
+        """
         loop = asyncio.get_running_loop()
         calls = self._calls
         if calls is None or calls.loop is not loop:
-            calls = self._calls = _Calls(loop, self._wake, self._given_up)
-        call = _Call(function, contextvars.copy_context(), loop.create_future())
+            calls = self._calls = _Calls(loop, self._wake, self._given_up, lambda: self._at_once)
+        call = _Call(function, contextvars.copy_context(), loop.create_future(), begin_anew)
         calls.put(call)
         try:
             await call.outcome
@@ -84,14 +104,19 @@ class HandlerThreads:
 class _Call:
     """One call. A thread sets ``error`` and ``seconds`` at its end; all else changes on the event loop."""
 
-    __slots__ = ("context", "error", "function", "has_ended", "outcome", "seconds")
+    __slots__ = ("begin_anew", "context", "error", "function", "has_ended", "outcome", "seconds")
 
     def __init__(
-        self, function: Callable[[], object], context: contextvars.Context, outcome: "asyncio.Future[None]"
+        self,
+        function: Callable[[], object],
+        context: contextvars.Context,
+        outcome: "asyncio.Future[None]",
+        begin_anew: Callable[[], None],
     ) -> None:
         self.function = function
         self.context = context
         self.outcome = outcome
+        self.begin_anew = begin_anew
         self.error: Exception | None = None
         self.seconds = 0.0
         self.has_ended = False
@@ -119,8 +144,15 @@ class _Call:
 class _Calls:
     """The calls of one event loop. Threads use ``work`` and ``report`` alone."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wake: "Callable[[_Calls], None]", given_up: set[_Call]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wake: "Callable[[_Calls], None]",
+        given_up: set[_Call],
+        at_once: Callable[[], int],
+    ) -> None:
         self.loop = loop
+        self._at_once = at_once
         self.awake: set[_Bell] = set()
         """The threads that work on these."""
         self._wake = wake
@@ -139,6 +171,11 @@ class _Calls:
         """How many of these had been taken at the last look."""
 
     # -- on the event loop ----------------------------------------------------------------------
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether nearly all of the latest calls were quick."""
+        return self._slow == -MOST_VOTES
 
     def put(self, call: _Call) -> None:
         """Let a thread take this call, together with all others that are passed on in the same moment."""
@@ -164,23 +201,33 @@ class _Calls:
         if self._slow > 0:
             self._wake_further(len(self._waiting))
         elif self._waiting:
-            self._wake_up_to(min(self._under_way, len(self._given_up) + 1))
+            self._wake_up_to(min(self._most_awake, len(self._given_up) + 1))
         self._look_later()
 
     def _look_later(self) -> None:
         if self._later is None and self._waiting:
-            self._later = self.loop.call_later(PATIENCE, self._look_again)
+            all_awake = len(self.awake) >= self._most_awake
+            self._later = self.loop.call_later(BEGIN_ANEW_SECONDS if all_awake else PATIENCE, self._look_again)
 
     def _look_again(self) -> None:
         self._later = None
-        waiting = len(self._waiting)
-        if self._taken == (taken := self._came - waiting):  # all threads are in a call, or wait for the processor
-            self._wake_further(max(1, min(waiting, len(self.awake))))
+        waiting = tuple(self._waiting)
+        taken = self._came - len(waiting)
+        if len(self.awake) >= self._most_awake:
+            for call in waiting:
+                if not call.outcome.done():
+                    call.begin_anew()
+        elif taken == self._taken:  # all threads are in a call, or wait for the processor
+            self._wake_further(max(1, min(len(waiting), len(self.awake))))
         self._taken = taken
         self._look_later()
 
+    @property
+    def _most_awake(self) -> int:
+        return min(self._under_way, self._at_once() + len(self._given_up))
+
     def _wake_further(self, count: int) -> None:
-        self._wake_up_to(min(self._under_way, len(self.awake) + count))
+        self._wake_up_to(min(self._most_awake, len(self.awake) + count))
 
     def _wake_up_to(self, count: int) -> None:
         try:

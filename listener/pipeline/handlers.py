@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from structlog.contextvars import bind_contextvars
 
-from unlost.listener.core.attempts import AttemptPolicy
+from unlost.listener.core.attempts import AttemptPolicy, Line
 from unlost.listener.core.effects import NO_EFFECTS, Effects
 from unlost.listener.core.errors import Permanent, Reject, Transient
 from unlost.listener.core.event import Event
@@ -37,6 +37,8 @@ class Handler(Protocol):
     """The user's code: one function, or an application with routes."""
 
     name: str
+    line: Line | None
+    """The line of its only function, if its attempts only wait for a thread."""
 
     @property
     def policies(self) -> Sequence[AttemptPolicy]:
@@ -78,6 +80,7 @@ class FunctionHandler:
         self.name = name
         self.form = form
         self.call = call
+        self.line: Line | None = call.line if form == "plain" and isinstance(call, InThread) else None
         self.policies: Sequence[AttemptPolicy] = ()
         self.keys: Mapping[str, str] = {}
 
@@ -114,16 +117,18 @@ class FunctionHandler:
         return ""
 
 
-def in_thread(function: Callable[..., object]) -> Call:
-    """Run each call in a thread. The caller bounds how many run at once, this function how many hang."""
-    threads = HandlerThreads(f"handler {getattr(function, '__name__', '')}", _sorted)
+class InThread:
+    """Runs each call of a function in a thread. ``line`` bounds how many run at once, this class how many hang."""
 
-    async def call(*arguments: Any, **named: Any) -> None:
-        if threads.hung >= MOST_HUNG:
-            raise HandlerTimeout(f"{threads.hung} threads of the handler hang; until one ends, none is started")
-        await threads.run(partial(function, *arguments, **named))
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+        self.line = HandlerThreads(f"handler {getattr(function, '__name__', '')}", _sorted)
 
-    return call
+    async def __call__(self, *arguments: Any, **named: Any) -> None:
+        """Return once it has ended, or raise what it raises."""
+        if self.line.hung >= MOST_HUNG:
+            raise HandlerTimeout(f"{self.line.hung} threads of the handler hang; until one ends, none is started")
+        await self.line.run(partial(self._function, *arguments, **named), _begin_anew.get())
 
 
 def _sorted(error: BaseException) -> Exception:
@@ -132,6 +137,14 @@ def _sorted(error: BaseException) -> Exception:
 
 def _nothing() -> None:
     pass
+
+
+_begin_anew: contextvars.ContextVar[Callable[[], None]] = contextvars.ContextVar("begin_anew", default=_nothing)
+"""Lets the time limit of the attempt begin anew: so far it only waited for a thread."""
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def attempt(
@@ -151,7 +164,7 @@ async def attempt(
     limit = asyncio.timeout(timeout)
     try:
         async with limit:
-            await _in_own_context(work, said or {}, starts)
+            await _in_own_context(work, said or {}, starts, lambda: limit.reschedule(_now() + timeout))
     except (Reject, Permanent, Transient):
         raise
     except TimeoutError as error:
@@ -168,7 +181,7 @@ async def attempt(
 
 @types.coroutine
 def _in_own_context(
-    work: Awaitable[None], said: Mapping[str, str], starts: Callable[[], None]
+    work: Awaitable[None], said: Mapping[str, str], starts: Callable[[], None], begin_anew: Callable[[], None]
 ) -> Generator[Any, Any, None]:
     """Await this as if in its own task, at a seventh of the cost: context variables that it sets end with it.
 
@@ -177,6 +190,7 @@ def _in_own_context(
     """
     run = contextvars.copy_context().run
     run(bind_contextvars, **said)
+    run(_begin_anew.set, begin_anew)
     run(starts)
     steps = _awaited(work)
     closing = False

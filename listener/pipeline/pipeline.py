@@ -21,7 +21,6 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.core.order_key import nearest_key
-from unlost.listener.pipeline.attempt_runner import Refuse
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.handlers import Handler
@@ -66,7 +65,6 @@ class Pipeline:
         clocks: Clocks,
         facts: Facts,
         rng: Callable[[], float] = random.random,
-        refuse: Refuse | None = None,
     ) -> None:
         queue: BatchQueue[InFlight] = BatchQueue()
         self._manager = manager
@@ -115,7 +113,7 @@ class Pipeline:
                 handler=handler, manager=manager, store=store, storing=storing, watch=self.store_watch,
                 settling=self.settling, standby=self.standby, suspects=self._suspects, effects=effects,
                 claim_again=queue.put_all, policy=policy, clocks=clocks,
-                facts=facts, rng=rng, refuse=refuse,
+                facts=facts, rng=rng,
             )  # fmt: skip
         self.claiming = Claiming(
             queue=queue, standby=self.standby, affinity=affinity, manager=manager, intake=self.intake, store=store,

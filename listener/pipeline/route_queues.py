@@ -17,6 +17,8 @@ from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.route_breaker import RouteBreaker
 
 RandomFraction = Callable[[], float]
+IN_LINE = 4
+"""Attempts of a quick function that wait in line for a thread, for each thread that it may have."""
 HELD_FOR_EACH = 4
 """Claims that a route with a limit of its own may hold for each attempt that may run at once."""
 ANY_NUMBER = 1 << 30
@@ -45,7 +47,7 @@ class RouteQueue:
     """
 
     __slots__ = (
-        "_clock", "_fresh", "_others", "at_once", "breaker", "held", "is_limited", "name", "parked", "probe",
+        "_clock", "_fresh", "_line", "_others", "at_once", "breaker", "held", "is_limited", "name", "parked", "probe",
         "prober", "retry", "running", "timeout",
     )  # fmt: skip
 
@@ -57,6 +59,9 @@ class RouteQueue:
         self.timeout = min(policy.timeout or settings.handle_timeout, settings.handle_timeout)
         self.at_once = min(policy.concurrency or settings.handle_concurrency, settings.handle_concurrency)
         self.is_limited = self.at_once < settings.handle_concurrency
+        self._line = None if self.is_limited else policy.line
+        if policy.line is not None:
+            policy.line.limit(self.at_once)
         self.running = 0
         self.breaker = RouteBreaker(self.retry, rng)
         self.parked: OrderedDict[str, InFlight] = OrderedDict()
@@ -86,7 +91,13 @@ class RouteQueue:
         return self._may_start(self.running)
 
     def _may_start(self, running: int) -> bool:
-        return not self.held and running < self.breaker.at_once(self.at_once, self._clock)
+        most = self.at_once * IN_LINE if self.is_in_line and self.breaker.is_calm else self.at_once
+        return not self.held and running < self.breaker.at_once(most, self._clock)
+
+    @property
+    def is_in_line(self) -> bool:
+        """Whether its attempts take no time but that in which they wait for a thread. The thread runs one at a time."""
+        return self._line is not None and self._line.is_quick
 
     @property
     def pauses(self) -> bool:
@@ -142,7 +153,9 @@ class RouteQueues:
         """Queues in which something waits, in their order."""
         self._count = 0
         self._held: Mapping[str, str] = {}
-        self._only = RouteQueue(AttemptPolicy(handler.name), settings, clock, rng)
+        self.have_lines = handler.line is not None
+        """Whether a queue may have attempts that wait in line."""
+        self._only = RouteQueue(AttemptPolicy(handler.name, line=handler.line), settings, clock, rng)
         for policy in handler.policies:
             self._queue_of(policy)
         if not handler.policies:
@@ -160,6 +173,7 @@ class RouteQueues:
         if queue is None:
             queue = self._queues[policy.route] = RouteQueue(policy, self._settings, self._clock, self._rng)
             queue.held = self._held.get(policy.route, "")
+            self.have_lines = self.have_lines or policy.line is not None
         return queue
 
     def put(self, attempt: Attempt, *, first: bool = False) -> None:
@@ -174,6 +188,10 @@ class RouteQueues:
             if (attempt := queue.next(fresh=fresh, ending=queue is ending)) is not None:
                 return attempt
         return None
+
+    def others_wait(self, queue: RouteQueue) -> bool:
+        """Whether something waits in another queue."""
+        return len(self._turn) > (queue.name in self._turn)
 
     def take(self, attempt: Attempt) -> None:
         """Take out the attempt that starts now. Another queue has the next turn."""

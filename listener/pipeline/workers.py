@@ -1,7 +1,8 @@
 """Workers: tasks that take waiting attempts one after another, and end when none may start.
 
 Starting a worker costs more than many events, so there is none for each event. The transactions of one worker follow
-each other on one connection, see ``TransactionPipeline``.
+each other on one connection, see ``TransactionPipeline``. A worker whose attempt stands in line for a thread runs
+nothing, so it does not count: the line bounds how many threads run at once.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from unlost.listener.pipeline.event_tasks import EventTasks, this_task
 from unlost.listener.pipeline.exclusive_gate import ExclusiveGate
-from unlost.listener.pipeline.route_queues import Attempt, RouteQueue, RouteQueues
+from unlost.listener.pipeline.route_queues import IN_LINE, Attempt, RouteQueue, RouteQueues
 from unlost.listener.ports.rows import TransactionPipeline
 
 Take = Callable[[Attempt, TransactionPipeline], Awaitable[None]]
@@ -24,16 +25,22 @@ class Workers:
         self._at_once = at_once
         self._take = take
         self._workers: set[asyncio.Task[None]] = set()
+        self._in_line = 0
         self.gate = ExclusiveGate(opened=self.start_all)
 
     def start_all(self) -> None:
         """Start workers for all events that waited, such as while the gate was closed to fresh events."""
-        for _ in range(min(len(self._queues), self._at_once)):
+        for _ in range(min(len(self._queues), self._at_once * IN_LINE)):
             self.start()
 
     def start(self) -> None:
         """Start a worker if an attempt may start and none is free for it."""
-        if not self._tasks.ending and len(self._workers) < self._at_once and self._next_attempt():
+        has_room = self._busy < self._at_once
+        if self._tasks.ending or not (has_room or self._queues.have_lines):
+            return
+        if (attempt := self._next_attempt()) is None:
+            return
+        if has_room or (attempt.queue.is_in_line and len(self._workers) < self._at_once * IN_LINE):
             task = self._tasks.start(self._work(), "worker")
             self._workers.add(task)
             task.add_done_callback(self._ended)
@@ -45,20 +52,33 @@ class Workers:
             self._tasks.ending = True
         self.start()
 
+    @property
+    def _busy(self) -> int:
+        """How many workers do not just wait in line."""
+        return len(self._workers) - self._in_line
+
     async def _work(self) -> None:
         task, queue = this_task(), None
         transactions = TransactionPipeline(lambda: self._another_waits(queue))
         try:
             while not task.cancelling() and (attempt := self._next_attempt()):  # a handler may swallow it
-                queue = attempt.queue
+                queue, in_line = attempt.queue, attempt.queue.is_in_line
+                if not in_line and self._busy > self._at_once:
+                    break
                 self._queues.take(attempt)
-                await self._take(attempt, transactions)
+                self._in_line += in_line
+                if in_line and self._queues.others_wait(queue):
+                    self.start()  # this worker counts no more
+                try:
+                    await self._take(attempt, transactions)
+                finally:
+                    self._in_line -= in_line
         finally:
             await transactions.rest()
 
     def _another_waits(self, ending: RouteQueue | None) -> bool:
         """Return whether an event waits for this worker, whose attempt for this route ends: all others are busy."""
-        return len(self._workers) == self._at_once and self._next_attempt(ending) is not None
+        return self._busy >= self._at_once and self._next_attempt(ending) is not None
 
     def _next_attempt(self, ending: RouteQueue | None = None) -> Attempt | None:
         """Return the next event to run. Events inside the gate may run; fresh ones wait while it is closed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unlost.listener.core.errors import Misconfigured
-from unlost.listener.pipeline.handlers import FunctionHandler, Handler, in_thread
+from unlost.listener.pipeline.handlers import FunctionHandler, Handler, InThread
 from unlost.listener.routing.arguments import effects_without_transaction, is_asynchronous
 from unlost.listener.routing.handler import AppHandler
 from unlost.listener.routing.router import Router
@@ -42,7 +42,7 @@ def _of_function(name: str, function: Callable[..., Any]) -> FunctionHandler:
     if len(parameters) == 1:
         if why := effects_without_transaction(function, parameters[0].name):
             raise Misconfigured(f"HANDLER={name}: {why}")
-        return FunctionHandler(name, "plain", function if asynchronous else in_thread(function))
+        return FunctionHandler(name, "plain", function if asynchronous else InThread(function))
     if len(parameters) == 2 and asynchronous:
         return FunctionHandler(name, "transaction", function)
     if len(parameters) == 2:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from unlost.listener.core.attempts import AttemptPolicy
+from unlost.listener.core.attempts import AttemptPolicy, Line
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.effects import NO_EFFECTS, Effects
 from unlost.listener.core.errors import Misconfigured, Permanent, Reject, Transient
@@ -29,6 +29,7 @@ class AppHandler:
 
     def __init__(self, name: str, router: Router) -> None:
         self.name = name
+        self.line: Line | None = None
         self.routes, self.otherwise = _checked(name, router)
         self.unknown = "reject" if router.rejects_unknown else "store"
         self._policies = _policies(self.all_routes)
@@ -166,7 +167,7 @@ def _policies(routes: Sequence[Route]) -> dict[Route, AttemptPolicy]:
     return {
         route: AttemptPolicy(
             route.name if names[route.name] == 1 else f"{route.name} ({', '.join(route.patterns)}) #{number}",
-            route.options.retry, route.options.timeout, route.options.concurrency,
+            route.options.retry, route.options.timeout, route.options.concurrency, route.line,
         )
         for number, route in enumerate(routes, 1)
     }  # fmt: skip

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, get_origin
 
+from unlost.listener.core.attempts import Line
 from unlost.listener.core.delivery import Delivery
-from unlost.listener.pipeline.handlers import Form, in_thread
+from unlost.listener.pipeline.handlers import Form, InThread
 from unlost.listener.ports.rows import HandlerConnection
 from unlost.listener.routing.arguments import Binding, Signature, bind, likely_payload, session_kind
 from unlost.listener.routing.declared import Declared, Function, Options, When
@@ -31,7 +32,7 @@ class Route:
         self.form: Form = "transaction" if wanted.takes_transaction else "plain"
         self._wanted = wanted
         self._bridges = self.form == "transaction" and not wanted.asynchronous
-        self._function = declared.function if wanted.asynchronous else in_thread(self._in_its_thread(declared.function))
+        self._function = declared.function if wanted.asynchronous else InThread(self._in_its_thread(declared.function))
         self._middlewares = middlewares
         self._bound = UNBOUND
         self._session = ""
@@ -75,6 +76,12 @@ class Route:
                 from unlost.listener.routing.psycopg_connection import sync_connections_of
 
                 self._open_session, self._with_session = sync_connections_of(kind)
+
+    @property
+    def line(self) -> Line | None:
+        """Where attempts wait for a thread, if they do nothing else."""
+        alone = self.form == "plain" and not self._middlewares
+        return self._function.line if alone and isinstance(self._function, InThread) else None
 
     @property
     def needs_fast(self) -> bool:

@@ -64,6 +64,64 @@ async def test_slow_calls_have_a_thread_each_at_once(monkeypatch: pytest.MonkeyP
     await all_of(threads, *[together.wait] * 8)
 
 
+async def test_it_is_quick_while_nearly_all_calls_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = made()
+    assert not threads.is_quick, "before anything is known"
+    monkeypatch.setattr(handler_threads, "QUICK", NEVER)
+    await all_of(threads, *[lambda: None] * 8)
+    assert threads.is_quick
+    monkeypatch.setattr(handler_threads, "QUICK", -1.0)
+    await all_of(threads, lambda: None)
+    assert not threads.is_quick
+
+
+async def test_no_more_run_at_once_than_the_limit_and_the_time_limits_of_those_that_wait_begin_anew() -> None:
+    threads, go_on, running, most = made(), threading.Event(), list[int](), list[int]()
+    threads.limit(2)
+    waits, anew = asyncio.Event(), list[int]()
+
+    def block() -> None:
+        running.append(1)
+        most.append(len(running))
+        go_on.wait(20)
+        running.pop()
+
+    def begin_anew(number: int) -> Callable[[], None]:
+        def note() -> None:
+            anew.append(number)
+            waits.set()
+
+        return note
+
+    async with asyncio.timeout(20):
+        calls = [asyncio.create_task(threads.run(block, begin_anew(number))) for number in range(4)]
+        while len(most) < 2:  # noqa: ASYNC110  a thread appends
+            await asyncio.sleep(0.001)
+        anew.clear()
+        waits.clear()
+        await waits.wait()
+        assert set(anew) == {2, 3}
+        go_on.set()
+        await asyncio.gather(*calls)
+    assert max(most) == 2
+
+
+async def test_a_call_that_was_given_up_leaves_its_place_to_another() -> None:
+    threads, go_on, began = made(), threading.Event(), threading.Event()
+    threads.limit(1)
+
+    def block() -> None:
+        began.set()
+        go_on.wait(20)
+
+    first = asyncio.create_task(threads.run(block))
+    await asyncio.to_thread(began.wait)
+    first.cancel()
+    await asyncio.wait([first])
+    await all_of(threads, lambda: None)
+    go_on.set()
+
+
 async def test_how_calls_end_is_known_while_another_of_their_thread_blocks() -> None:
     threads, go_on, waits = made(), threading.Event(), threading.Event()
 

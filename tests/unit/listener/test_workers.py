@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import contextvars
+import threading
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -14,7 +16,8 @@ from tests.support.stand_ins import flights
 from unlost.listener.core.attempts import AttemptPolicy, Backoff
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.pipeline.handlers import FunctionHandler, Prepared
+from unlost.listener.pipeline import handler_threads
+from unlost.listener.pipeline.handlers import FunctionHandler, InThread, Prepared
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.ports.rows import SAME_ROW, HandlerConnection, NewRow, Result, TransactionPipeline
 
@@ -27,6 +30,90 @@ async def test_so_many_run_at_once_and_all_in_their_turn() -> None:
         handling.start_all(flights(*ids))
         await put.until(20)
     assert (sorted(put.ids), work.begun, work.most) == (sorted(ids), ids, 2)
+
+
+class Threaded:
+    """A function for a thread: quick, until it is told to block."""
+
+    def __init__(self) -> None:
+        self.blocks = False
+        self.go_on = threading.Event()
+        self.running = self.most = 0
+        self.begun: list[str] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, delivery: Delivery) -> None:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            self.begun.append(delivery.event_id)
+        if self.blocks:
+            self.go_on.wait(20)
+        with self._lock:
+            self.running -= 1
+
+
+async def test_quick_calls_wait_in_line_for_a_thread_and_no_more_run_at_once_if_they_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handler_threads, "QUICK", 3600.0)
+    function = Threaded()
+    handler = FunctionHandler("h", "plain", InThread(function))
+    policy = Policy(handle_concurrency=2, handle_timeout=0.5, handle_attempts=1)
+    async with handling_with(FakeHandler(), handler=handler, policy=policy) as (handling, put), asyncio.timeout(20):
+        handling.start_all(flights(*[f"quick{number}" for number in range(20)]))
+        await put.until(20)
+        assert function.most <= 2
+        function.blocks = True
+        handling.start_all(flights(*[f"blocks{number}" for number in range(20)]))
+        while len(function.begun) < 22:  # noqa: ASYNC110  a thread appends
+            await asyncio.sleep(0.001)
+        assert len(await handling.stop(begun=False)) == 12, "two run, six are in line"
+        assert function.running == 2
+        function.blocks = False
+        function.go_on.set()
+        await put.until(28)
+    assert function.most == 2
+
+
+async def test_the_time_in_line_counts_against_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler_threads, "QUICK", 3600.0)
+
+    def take_a_while(delivery: Delivery) -> None:
+        time.sleep(0.0 if delivery.event_id.startswith("quick") else 0.4)
+
+    handler = FunctionHandler("h", "plain", InThread(take_a_while))
+    policy = Policy(handle_concurrency=1, handle_timeout=0.8, handle_attempts=1)
+    async with handling_with(FakeHandler(), handler=handler, policy=policy) as (handling, put):
+        handling.start_all(flights(*[f"quick{number}" for number in range(20)]))
+        await put.until(20)
+        handling.start_all(flights(*"abcd"))
+        await put.until(24)
+        assert put.given_up == []
+
+
+async def test_those_in_line_keep_no_other_route_from_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler_threads, "QUICK", 3600.0)
+    function, work = Threaded(), FakeHandler()
+    call = InThread(function)
+    policies = AttemptPolicy("quick", line=call.line), AttemptPolicy("other")
+
+    async def either(delivery: Delivery) -> None:
+        await (call if delivery.event_id.startswith("quick") else work)(delivery)
+
+    handler = Routed(either, lambda event: policies[not event.event_id.startswith("quick")], policies)
+    policy = Policy(handle_concurrency=2, handle_attempts=1)
+    async with handling_with(work, handler=handler, policy=policy) as (handling, put), asyncio.timeout(20):
+        handling.start_all(flights(*[f"quick{number}" for number in range(20)]))
+        await put.until(20)
+        function.blocks = True
+        handling.start_all(flights(*[f"quick{number}" for number in range(20, 40)], *"abc"))
+        await work.until(lambda: len(work.running) == 2)
+        assert work.running == ["a", "b"], "no more of them than may run at once"
+        function.go_on.set()
+        for one in "abc":
+            work.let_go(one)
+        await put.until(43)
 
 
 async def test_whoever_waits_for_another_attempt_keeps_nobody_from_running() -> None:
