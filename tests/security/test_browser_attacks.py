@@ -109,7 +109,7 @@ def test_a_person_signs_in_at_another_site_returns_to_the_view_and_signs_out(pag
     sign_in(page, console, "letters")
     expect(page).to_have_url(f"{console.url}/#/letters")
     expect(page.get_by_role("link", name="Dead letters")).to_have_attribute("aria-current", "page")
-    expect(page.locator("table.letters")).to_contain_text("onerror")
+    expect(page.locator("table.groups")).to_contain_text("onerror")
     (session,) = cookies(page.context).values()
     assert (session["name"], session["httpOnly"], session["sameSite"]) == ("unlost", True, "Strict")
     assert page.evaluate("document.cookie") == ""
@@ -138,6 +138,7 @@ def enter(page: Page, console: RunningConsole, how: str) -> None:
 def test_hostile_content_is_shown_as_text(page: Page, console: RunningConsole, how: str):
     enter(page, console, how)
     page.goto(f"{console.url}/#/letters")
+    page.locator("table.groups a").first.click()
     expect(page.locator("table.letters")).to_contain_text(EVENT_ID)
     page.locator("table.letters a").first.click()
     expect(page.get_by_role("main")).to_contain_text(f"no {SCRIPT}")
@@ -199,17 +200,20 @@ def test_pages_of_others_change_nothing_and_read_nothing_in_the_session_of_a_per
     with visiting(browser) as page:
         sign_in(page, console)
         (one,) = page.evaluate("fetch('/api/letters').then(it => it.json())")["letters"]
+        before = of_foreign_pages(page.evaluate("fetch('/metrics').then(it => it.text())"))
         body = f'{{"everything": true, "file": "{one["file"]}", "why": "forged"}}'
         page.goto(foreign)
         assert page.evaluate(FORGED, [console.url, body])[:3] == ["refused"] * 3
         for path in ("/api/letters/archive", "/api/signout"):
             page.goto(foreign)
-            with page.expect_response(f"{console.url}{path}") as answer:
+            with page.expect_navigation(url=f"{console.url}{path}") as answer:
                 page.evaluate(FORM, [f"{console.url}{path}", body])
+            assert answer.value is not None
             assert answer.value.status == 403
         page.goto(console.url)
         expect(page.locator("#person")).to_contain_text(NAME)
         (one,) = page.evaluate("fetch('/api/letters').then(it => it.json())")["letters"]
+        assert of_foreign_pages(page.evaluate("fetch('/metrics').then(it => it.text())")) >= before + 6
     assert one["state"]["status"] == "open"
     assert not trail_beside(console.tokens.with_name("letters.jsonl")).exists()
 
@@ -225,6 +229,17 @@ def test_nobody_is_signed_in_as_somebody_else(browser: Browser, console: Running
         expect(page.get_by_role("alert")).to_contain_text("did not begin in this browser")
         page.get_by_role("link", name="Back to the console").click()
         expect(page.locator("#person")).to_contain_text(NAME)
+
+
+def refused(producer: RunningProducer, tokens: Tokens) -> float:
+    """How many requests of foreign pages a producer has refused."""
+    return of_foreign_pages(producer.http.get("/metrics", headers=tokens.bearer("reader")).text)
+
+
+def of_foreign_pages(metrics: str) -> float:
+    found = re.search(r'unlost_refused_requests_total{reason="origin"} (.*)', metrics)
+    assert found
+    return float(found[1])
 
 
 SOCKET = """([url, protocols]) => new Promise(resolve => {
@@ -267,6 +282,7 @@ def test_pages_of_other_sites_open_no_websocket(
 ):
     protocols = ["unlost", f"unlost.bearer.{tokens.of['reader']}"]
     stream, at_console = producer.stream, re.sub("^http", "ws", console.url)
+    before = refused(producer, tokens)
     with visiting(browser) as page:
         sign_in(page, console)
         for origin in (f"http://{EVIL}:{elsewhere}/", f"http://127.0.0.1:{elsewhere}/", f"{console.url}/"):
@@ -274,14 +290,13 @@ def test_pages_of_other_sites_open_no_websocket(
             assert page.evaluate(SOCKET, [stream, protocols]) == "refused", origin
             assert page.evaluate(SOCKET, [f"{at_console}/", []]) == "refused", origin
             assert page.evaluate(SOCKET, [f"{at_console}/api/overview", []]) == "refused", origin
-        own = re.sub("^ws", "http", stream)
-        page.route(f"{own}page", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
-        page.goto(f"{own}page")
+        assert refused(producer, tokens) >= before + 2, "it was the server that refused"
+        page.goto(re.sub("^ws", "http", stream))
         assert page.evaluate(SOCKET, [stream, protocols]) == "open", "its own page may"
 
 
 def test_the_token_of_a_tab_is_not_in_a_cookie(page: Page, console: RunningConsole):
     enter(page, console, "tab")
     page.goto(f"{console.url}/#/letters")
-    expect(page.locator("table.letters")).to_contain_text("onerror")
+    expect(page.locator("table.groups")).to_contain_text("onerror")
     assert page.context.cookies() == []
