@@ -81,7 +81,7 @@ def running_console(directory: Path, provider: IdentityProvider | None, **settin
     reading = threading.Thread(target=_read, args=(one, up), daemon=True)
     reading.start()
     try:
-        assert up.wait(100), one.log()
+        assert up.wait(170), one.log()
         assert process.poll() is None, one.log()
         yield one
     finally:
