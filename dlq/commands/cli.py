@@ -1,62 +1,97 @@
-"""The command ``dlq``: look at dead letters, edit and run them again, archive them, compact their files."""
+"""The command ``dlq``: look at dead letters, edit and run them again, archive them, compact their files.
 
-import os
+Like ``unlost``, it imports a command only when that is used, and has the first sentence of each here.
+"""
 
-import click
+from unlost.ops.kit.groups import lazy_group
 
-from unlost.dlq.commands.changing import archive, assign, compact, note, quarantine, restore
-from unlost.dlq.commands.editing import edit_letter, transform
-from unlost.dlq.commands.keys import keys
-from unlost.dlq.commands.moving import export, import_letters, retention
-from unlost.dlq.commands.reading import list_letters, show, show_groups, stats, verify
-from unlost.dlq.commands.replay import ReplaySettings, replay_command
-from unlost.dlq.replay.outcome import Rerun
-from unlost.dlq.replay.shadow import ShadowRun
-from unlost.ops.kit.access.settings import ClientSettings
-from unlost.ops.kit.command import main_group, secret_names
-
-SECRETS_OF_OTHERS = secret_names(ClientSettings)
-"""Environment variables with secrets that operators' commands need, and that no handler must see."""
-
-
-def _open_rerun(settings: ReplaySettings) -> Rerun:
-    """The engine of a listener. Imported only when letters are run. It runs the user's code."""
-    for name in [one for one in os.environ if one.upper() in SECRETS_OF_OTHERS]:
-        del os.environ[name]
-    from unlost.listener.app.replay_engine import open_rerun
-
-    return open_rerun(settings)
-
-
-def _open_shadow(settings: ReplaySettings) -> ShadowRun:
-    """Today's handler, for a shadow replay."""
-    from unlost.listener.app.shadow_engine import open_shadow
-
-    return open_shadow(settings)
-
-
-main: click.Group = main_group(
+main = lazy_group(
     "dlq",
-    [
-        list_letters,
-        show,
-        show_groups,
-        keys,
-        stats,
-        replay_command(_open_rerun, _open_shadow),
-        edit_letter,
-        transform,
-        archive,
-        restore,
-        quarantine,
-        note,
-        assign,
-        export,
-        import_letters,
-        retention,
-        compact,
-        verify,
-    ],
+    {
+        "Look": {
+            "list": (
+                "unlost.dlq.commands.reading:list_letters",
+                "List dead letters, the latest last.",
+            ),
+            "show": (
+                "unlost.dlq.commands.reading:show",
+                "Show everything about a letter; ID is an event's, or the beginning or end of a letter's.",
+            ),
+            "groups": (
+                "unlost.dlq.commands.reading:show_groups",
+                "Group letters that failed alike, the largest group first.",
+            ),
+            "keys": (
+                "unlost.dlq.commands.keys:keys",
+                "List the keys that a letter blocks (ORDER_BY), the longest blocked first.",
+            ),
+            "stats": (
+                "unlost.dlq.commands.reading:stats",
+                "Count letters by reason, class and state.",
+            ),
+        },
+        "Run again": {
+            "replay": (
+                "unlost.dlq.commands.engines:replay",
+                "Run the letters of FILES again, under their own ids, as a listener would.",
+            ),
+            "edit": (
+                "unlost.dlq.commands.editing:edit_letter",
+                "Make a new version of a letter's event.",
+            ),
+            "transform": (
+                "unlost.dlq.commands.editing:transform",
+                "Make a new version of the event of each selected letter, by a function or a patch.",
+            ),
+        },
+        "Sort": {
+            "note": (
+                "unlost.dlq.commands.changing:note",
+                "Add a note to letters.",
+            ),
+            "assign": (
+                "unlost.dlq.commands.changing:assign",
+                "Assign a cause to letters, by which --assigned finds them.",
+            ),
+            "quarantine": (
+                "unlost.dlq.commands.changing:quarantine",
+                "Keep letters from replays and from healing until restore brings them back.",
+            ),
+            "archive": (
+                "unlost.dlq.commands.changing:archive",
+                "Put letters aside: a replay skips them, restore brings them back.",
+            ),
+            "restore": (
+                "unlost.dlq.commands.changing:restore",
+                "Bring archived and quarantined letters back, with their count of failed replays at zero.",
+            ),
+        },
+        "Keep": {
+            "export": (
+                "unlost.dlq.commands.moving:export",
+                "Write the events of letters, one per line, exactly as their publishers wrote them (always JSON).",
+            ),
+            "import": (
+                "unlost.dlq.commands.moving:import_letters",
+                (
+                    "Add the letters of FILE to the fleet's list of GROUP, as written by export --as letters, with "
+                    "their versions."
+                ),
+            ),
+            "retention": (
+                "unlost.dlq.commands.moving:retention",
+                "Delete resolved letters from the fleet's list.",
+            ),
+            "compact": (
+                "unlost.dlq.commands.changing:compact",
+                "Rewrite the files without resolved letters, while listeners keep running.",
+            ),
+            "verify": (
+                "unlost.dlq.commands.reading:verify",
+                "Check every line of the letters and their states; exit code 1 if one is damaged.",
+            ),
+        },
+    },
     help="Look at dead letters, and run them again.",
     examples=[
         "dlq groups failed_events.jsonl",

@@ -57,9 +57,13 @@ def test_help_says_what_it_does_and_its_examples_are_understood(name: str, comma
             command.make_context(name, arguments)
 
 
-def test_the_list_of_commands_has_the_first_sentence_of_each():
-    assert isinstance(unlost, LazyGroup)
-    listed = {name: about for section in unlost.sections.values() for name, (_, about) in section.items()}
-    assert listed == {name: within(unlost, name).get_short_help_str(300) for name in listed}
+@pytest.mark.parametrize("group", [unlost, dlq], ids=["unlost", "dlq"])
+def test_the_list_of_commands_has_the_first_sentence_of_each(group: click.Group):
+    assert isinstance(group, LazyGroup)
+    listed = {name: about for section in group.sections.values() for name, (_, about) in section.items()}
+    assert listed == {name: within(group, name).get_short_help_str(300) for name in listed}
+
+
+def test_a_shell_completes_names_of_commands():
     completed = unlost.shell_complete(click.Context(unlost), "p")
     assert [one.value for one in completed] == ["producer", "pause", "pauses"]
