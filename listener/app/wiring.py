@@ -123,6 +123,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool =
         handler=settings.handler_name,
         respects_burials=not revives,
         handler_role=settings.handler_role,
+        # Longer than both, so it ends only an owner that is frozen: its row lock would hold up the next owner.
         longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
     )
     return Servers(

@@ -90,6 +90,7 @@ class Leases:
         company: int,
     ) -> None:
         """Hold the requests that were won in these places. ``company``: how many suspects were taken over together."""
+        # Counted from before the request was sent, so a lease never ends later here than at the server.
         until = dict.fromkeys(places, asked_at + self._seconds)
         for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, Won):
@@ -150,6 +151,7 @@ class Leases:
     async def release(self, event_ids: Sequence[str]) -> None:
         """Release these: peers may win them at once."""
         claims = self.these(event_ids)
+        # Dropped first: once a peer can win these, nothing may run for them here.
         self.drop(event_ids)
         await self.give_back(claims)
 

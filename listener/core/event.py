@@ -28,6 +28,7 @@ _text = msgspec.json.Decoder(str)
 any_json = msgspec.json.Decoder()
 
 
+# gc=False: it cannot be part of a cycle, and a collection would have to look at ten thousands of them.
 class Event(msgspec.Struct, frozen=True, gc=False):
     """A valid event. Its content is still the text that the source sent."""
 

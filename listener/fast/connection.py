@@ -90,6 +90,7 @@ class OwnConnection(SharedTransport):
             following = f"BEGIN; {following} COMMIT; {_beginning(begin_next)}"
         transaction.end(self)
         try:
+            # The release fails if the handler ended our transaction and began another, which lacks the row.
             await self.execute(f"RELEASE SAVEPOINT {PROOF}; COMMIT; {following}")
         except NOT_OURS:
             raise self._left() from None

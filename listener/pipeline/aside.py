@@ -93,6 +93,7 @@ class Aside:
         if attempt.entry == "suspect":
             await self.pause(attempt, attempt.number, HOLD_BACK_SECONDS)
         else:
+            # Not "inside": while its route pauses, the event must not keep suspects waiting.
             self._queues.put(attempt._replace(entry="fresh"), first=True)
             self._leases.look_again()
 

@@ -122,7 +122,8 @@ class ClaimedAhead:
                 break
             following = self._order.next_of(flight, most)
             if len(following) > most // 2 and following[most // 2].ahead:
-                continue  # enough for now
+                # Half of them are claimed: few large calls cost less than many small ones.
+                continue
             chosen += [one for one in following if not one.ahead and self._may_be_claimed(one)]
         if chosen := chosen[: max(0, room)]:
             self._order.claim_ahead(chosen)

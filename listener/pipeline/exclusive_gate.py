@@ -24,6 +24,7 @@ class ExclusiveGate:
     @property
     def closed(self) -> bool:
         """Whether fresh events must wait."""
+        # Also while suspects only wait: otherwise fresh events could keep them waiting for ever.
         return self._suspects > 0
 
     def enter(self, attempt: Attempt) -> None:

@@ -52,6 +52,7 @@ class Lookup:
             try:
                 found = await self._store.blocked({one: p.order_key or "" for one, p in sought.items()})
             except (Transient, Permanent) as error:
+                # In an outage, this returns once it has ended.
                 await self._watch.counts(error, began)
                 raise
             for event_id in found:

@@ -180,6 +180,7 @@ class Registrar:
                 self._put([one for one, s in found if _must_block(one, s)], entered=False, wait=CHECK_AGAIN_SECONDS)
             for needless in WHY:
                 await self._resolve([one for one, standing in found if standing == needless], needless)
+            # A transaction that was open while its letter was entered may store the row. By then it has ended.
             self._put(_to_look_at_again(found, entered=entered), entered=True, wait=self._after)
 
     async def _resolve(self, burials: Sequence[Burial], standing: Standing) -> None:

@@ -68,6 +68,7 @@ class Settling:
     def done(self, ended: Sequence[tuple[InFlight, Stored | Duplicate]]) -> None:
         """End these events. Their rows exist, written by this listener or another."""
         store = self._manager.known_store.name
+        # Each with the store of this moment: if PostgreSQL goes back before they are settled, the rows may be lost.
         self._ended.put_all([(flight, end, store) for flight, end in ended])
         self._intake.settled([flight for flight, _ in ended])
 

@@ -43,6 +43,7 @@ class RedisCalls:
         """
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes any number of arguments
         try:
+            # Not redis-py's limits: on Python 3.11 they may swallow a cancellation, and their sum has no bound.
             async with asyncio.timeout(self._timeout):
                 return await self._call(read, packed)
         except ResponseError:  # the server answered: the connection is usable

@@ -88,6 +88,7 @@ class ProvenNames:
     def __init__(self, secret: bytes, group: bytes, store: bytes = b"") -> None:
         self._secret, self._group = secret, group
         key = _hashed(_hashed(secret, b"group", group), b"store", store)
+        # Another secret is another place. So listeners with different secrets obey the rule that places meet.
         self.suffix = "#" + _hashed(secret, b"suffix", group)[:4].hex()
         self._made = functools.lru_cache(KEPT)(functools.partial(_keyed, key))
 

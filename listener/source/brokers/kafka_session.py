@@ -153,6 +153,7 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
             async with asyncio.timeout(SAVE_SECONDS):
                 await self.save()
         for partition in revoked:
+            # Not waited for: claims guard its events, and a receipt that comes late must move no position.
             self._watermarks.pop(partition, None)
             self._saved.pop(partition, None)
 

@@ -114,6 +114,7 @@ class SqliteJournal:
         with self._lock, self._translating("written"):
             self._require_same_file()
             self._be_patient(PATIENCE)
+            # Nothing is looked up first: nearly all ids are new, and the index of ids finds the others.
             if not self._met_known:
                 with suppress(sqlite3.IntegrityError):
                     return self._place_new(groups, at)
@@ -140,6 +141,7 @@ class SqliteJournal:
             )
 
     def _place_now(self, groups: Sequence[Publications], at: float) -> Written | None:
+        # This is the event loop, which must not wait for another writer.
         self._be_patient(0.0)
         try:
             return self._place_new(groups, at)
@@ -177,6 +179,7 @@ class SqliteJournal:
             with self._checkpointing:
                 started = time.monotonic()
                 self._checkpoint_log()
+                # What was added meanwhile is little then, and can hold up commits. Otherwise it may be much.
                 if time.monotonic() - started < SOON:
                     with self._lock:
                         self._checkpoint_log()
