@@ -17,7 +17,8 @@ from unlost.ops.bench import machine
 from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.figures import BARS, missed_bars
 from unlost.ops.bench.plot import drawn
-from unlost.ops.bench.suite import Extent, Findings, Suite
+from unlost.ops.bench.results import Findings
+from unlost.ops.bench.suite import Extent, Suite
 from unlost.ops.kit.command import Settings, command
 from unlost.ops.system.layout import Layout, free_ports
 from unlost.ops.system.system import System

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from unlost.ops.bench.suite import Findings
+from unlost.ops.bench.results import Findings
 
 WIDTH, LABELS, LINE = 900, 250, 26
 STYLE = (

@@ -1,25 +1,14 @@
-"""The order of all measurements, and the ratios that follow from them. Each result is printed when it is known."""
+"""The order of all measurements. ``results.py`` keeps what was measured."""
 
 import asyncio
-import statistics
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from operator import truediv
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from unlost.ops.bench import growth, handlers, keys, latency, machine, pipeline, routes, secured, stages
 from unlost.ops.bench.bed import Bed
-from unlost.ops.bench.figures import (
-    Latencies,
-    Measured,
-    better,
-    median_by_rate,
-    median_of,
-    missed_bars,
-    spread,
-    work_conserving_limit,
-)
+from unlost.ops.bench.figures import Latencies, Measured, better, missed_bars, work_conserving_limit
+from unlost.ops.bench.results import BY_HAND, Findings, Results, Say
 
 SIZE = 300
 RATE = 1_000
@@ -30,23 +19,12 @@ FAILING_LATENCY_SECONDS = 4.0
 HANDLED, BESIDE = "handler, plain 0 ms", "the same beside 5 % that fail"
 FLOOR = "hop + round trip + commit"
 IN_A_ROW = "the same, one right after another"
-BY_HAND = "queue + unnest by hand"
 SIZES = (100, 1_000, 16_000)
 SHARES = (0.1, 0.5)
 WAITING = 1_000_000
 IDLE_LISTENERS = 10
 LOOKS_AGAIN = 2
 IDLE = ("idle listener, processor ms/s", "idle listener, MB", "servers for ten idle listeners, processor ms/s")
-PROMISES = {
-    "pipeline": "all: one row or one letter for each event, takeover, dedup, replay",
-    "two listeners": "the same, by two",
-    BY_HAND: "the primary key, and redelivery after 30 s; the queue may lose what it accepted in the last 2 minutes",
-    f"{BY_HAND}, synced": "the primary key, and redelivery after 30 s",
-    "loop, sequential": "a lock, the primary key",
-    "loop, concurrent": "a lock, the primary key",
-}
-"""The guarantees of each, besides its rate."""
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +50,6 @@ class Extent:
         return 2 * self.rounds + 1
 
 
-@dataclass(slots=True)
-class Findings:
-    """All measured values, by name."""
-
-    rates: dict[str, Measured] = field(default_factory=dict)
-    spreads: dict[str, float] = field(default_factory=dict)
-    latencies: dict[str, Latencies] = field(default_factory=dict)
-    amounts: dict[str, float] = field(default_factory=dict)
-    ratios: dict[str, float] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """The values as JSON."""
-        return {
-            "machine": machine.described(),
-            "stages_and_pipeline": {
-                name: {"events": one.events, "seconds": one.seconds, "per_second": one.rate, "cpu_us": one.cost}
-                for name, one in self.rates.items()
-            },
-            "spread": self.spreads,
-            "latency_ms": {
-                name: {"p50": one.p50, "p99": one.p99, "p99.9": one.p999} for name, one in self.latencies.items()
-            },
-            "amounts": self.amounts,
-            "ratios": self.ratios,
-        }
-
-
 class Suite:
     """One run of all measurements."""
 
@@ -106,8 +57,9 @@ class Suite:
         self._bed = bed
         self._extent = extent
         self._say = say
-        self.found = Findings()
-        self._compared: dict[str, float] = {}
+        self._results = results = Results(say)
+        self.found = results.found
+        self._keep, self._keep_latency, self._compare = results.keep, results.keep_latency, results.compare
 
     async def run(self) -> Findings:
         """Run all requested measurements."""
@@ -115,7 +67,7 @@ class Suite:
             await asyncio.to_thread(child.stop)
         if self._extent.only_keys:
             await self._keys()
-            self.found.ratios = self._compared
+            self.found.ratios = self._results.compared
             return self.found
         await self._in_turn()
         await self._pipeline()
@@ -126,7 +78,7 @@ class Suite:
         if self._extent.full:
             await self._keys()
         await self._growth()
-        self.found.ratios = self._ratios()
+        self.found.ratios = self._results.ratios()
         if self._extent.quick:
             await self._look_again()
         return self.found
@@ -151,7 +103,7 @@ class Suite:
             self._say(f"\nMeasured once more, for noise: {', '.join(missed)}")
             for measure in dict.fromkeys(parts[name] for name in missed):
                 await measure()
-            again = self._ratios()
+            again = self._results.ratios()
             for name in missed:
                 self.found.ratios[name] = better(name, self.found.ratios[name], again[name])
 
@@ -255,7 +207,7 @@ class Suite:
             taken = await routes.measure(self._bed, count=self._extent.events // 2, rounds=self._extent.rounds)
             for name, rounds in taken.items():
                 self._keep(name, rounds)
-            self._compared |= routes.ratios(taken, count=self._extent.events // 2)
+            self._results.compared |= routes.ratios(taken, count=self._extent.events // 2)
             for name, (without, beside) in (
                 await routes.beside_failing(self._bed, count=self._extent.events // 2, rounds=self._extent.rounds)
             ).items():
@@ -303,14 +255,14 @@ class Suite:
         taken = await keys.measure(self._bed, count=extent.events, rounds=extent.rounds, chosen=extent.handlers)
         for name, rounds in taken.items():
             self._keep(name, rounds)
-        self._compared |= keys.ratios(taken)
+        self._results.compared |= keys.ratios(taken)
         seen = await keys.latencies(self._bed, seconds=LATENCY_SECONDS, rounds=extent.rounds_of_latency)
         for name, found in seen.items():
             self._keep_latency(name, found)
-        self._compared["ordered_latency"] = keys.latency_ratio(seen)
+        self._results.compared["ordered_latency"] = keys.latency_ratio(seen)
 
     async def _growth(self) -> None:
-        self._keep_amount("redis_bytes", await growth.redis_bytes(self._bed, count=self._extent.events))
+        self._results.keep_amount("redis_bytes", await growth.redis_bytes(self._bed, count=self._extent.events))
         if self._extent.full:
             await self._full_growth()
 
@@ -318,7 +270,7 @@ class Suite:
         bed = self._bed
         # Idle listeners come first: after a million rows, PostgreSQL is busy for a while.
         for name, found in zip(IDLE, await growth.idle(bed, listeners=IDLE_LISTENERS), strict=True):
-            self._keep_amount(name, found)
+            self._results.keep_amount(name, found)
         ended = await pipeline.stored(bed, listeners=1, count=WAITING, size=SIZE, duplicates=0)
         self._keep(f"catching up with {WAITING:,}", [ended])
         rounds = [one async for one in growth.at_rows(bed, 10_000_000, count=self._extent.events)]
@@ -326,42 +278,10 @@ class Suite:
             self._keep(name, [one])
         await bed.forget_rows()
         memory = await growth.memory_without_postgres(bed, waiting=WAITING)
-        self._keep_amount("memory_mb", memory)
+        self._results.keep_amount("memory_mb", memory)
 
     async def _rounds(self, name: str, once: Callable[[], Awaitable[Measured]], rounds: int | None = None) -> None:
         self._keep(name, [await once() for _ in range(rounds or self._extent.rounds)])
-
-    def _keep(self, name: str, rounds: list[Measured]) -> None:
-        self.found.rates[name] = middle = median_by_rate(rounds)
-        self.found.spreads[name] = spread(rounds)
-        cost = f"{middle.cost:>10.1f} µs" if middle.processor else ""
-        promise = f"  {PROMISES[name]}" if name in PROMISES else ""
-        self._say(f"{name:<32}{middle.rate:>12,.0f}/s{cost}{promise}")
-
-    def _keep_amount(self, name: str, found: float) -> None:
-        self.found.amounts[name] = found
-        self._say(f"{name:<44}{found:>10,.1f}")
-
-    def _keep_latency(self, name: str, rounds: list[Latencies]) -> None:
-        self.found.latencies[name] = found = median_of(rounds)
-        self._say(f"{name:<32}{found.p50:>8.1f}{found.p99:>8.1f}{found.p999:>8.1f} ms")
-
-    def _compare(self, name: str, ours: Sequence[float], with_what: Iterable[float]) -> None:
-        """Compare values round by round; the median of the ratios counts."""
-        self._compared[name] = statistics.median(map(truediv, ours, with_what))
-
-    def _ratios(self) -> dict[str, float]:
-        rate = {name: one.rate for name, one in self.found.rates.items()}
-        ratios: dict[str, float] = {}
-        ratios["sequential"] = rate["pipeline"] / rate["loop, sequential"]
-        ratios["concurrent"] = rate["pipeline"] / rate["loop, concurrent"]
-        ratios |= self._compared
-        if "10 million rows" in rate:
-            ratios["large_table"] = rate["10 million rows"] / rate["empty table"]
-        for name in ("redis_bytes", "memory_mb"):
-            if name in self.found.amounts:
-                ratios[name] = self.found.amounts[name]
-        return ratios
 
 
 def _at(rate: int) -> str:

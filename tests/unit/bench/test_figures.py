@@ -20,7 +20,7 @@ from unlost.ops.bench.figures import (
     work_conserving_limit,
 )
 from unlost.ops.bench.plot import drawn
-from unlost.ops.bench.suite import Findings
+from unlost.ops.bench.results import Findings
 
 
 def test_rates_and_costs():
