@@ -72,6 +72,14 @@ main = lazy_group(
                 "unlost.ops.access.token:token",
                 "Make, list and revoke the tokens of TOKENS_FILE.",
             ),
+            "keys": (
+                "unlost.ops.upkeep.keys:keys",
+                "Make and rotate the keys with which events are encrypted at rest.",
+            ),
+            "erase": (
+                "unlost.ops.upkeep.erase:erase",
+                "Destroy the key of a person or account, and give a receipt of what stays unreadable.",
+            ),
             "trail": (
                 "unlost.ops.upkeep.trail:trail",
                 "Read and verify the trail of changes.",

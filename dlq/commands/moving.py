@@ -23,14 +23,15 @@ from unlost.dlq.commands.options import (
     unmasked_option,
 )
 from unlost.dlq.commands.render import say_json, warn_of
-from unlost.dlq.commands.store import TIMEOUT, opened, run
+from unlost.dlq.commands.store import TIMEOUT, as_kept, opened, run
 from unlost.dlq.commands.trail import noted
 from unlost.dlq.record.file import DamagedLine, read_letters
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter import Letter, encode
 from unlost.dlq.record.query import moment
 from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path
 from unlost.dlq.record.trail import Act, whoami
 from unlost.dlq.record.versions import EveryVersion
+from unlost.dlq.store.coded import DecodedLetters
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import LetterStore, Unreachable
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
@@ -91,21 +92,22 @@ def export(
     """
     del as_json  # both forms are JSON already
     selection = selection_of(filters)
-    if settings.redact and not unmasked:
+    if settings.redactor().masks and not unmasked:
+        what = "what CODEC encrypts is not shown" if settings.codec else f"REDACT masks {', '.join(settings.redact)}"
         raise UsageProblem(
-            f"REDACT masks {', '.join(settings.redact)}, but an export holds whole events; --unmasked writes them all "
-            "the same, and the trail records it"
+            f"{what}, but an export holds whole events; --unmasked writes them all the same, and the trail records it"
         )
 
     async def work() -> int:
         written = without = edited = 0
         versions = _Versions(output) if kind == "letters" else None
-        async with opened(settings, files) as store:
+        # Whole letters stay encoded: their file is as private as the one that they come from.
+        async with (as_kept if kind == "letters" else opened)(settings, files) as store:
             _refuse_loss(output, store)
             await redactor_of(settings, files, store, selection, unmasked="dlq export")
             async for entries in store.each(selection):
                 for entry in entries:
-                    line = encode(entry.letter) if kind == "letters" else entry.letter.event
+                    line = encode(entry.letter) if kind == "letters" else _plain_event(entry.letter)
                     if line is None:
                         without += 1
                         continue
@@ -121,7 +123,9 @@ def export(
                 versions.begin()
             output.flush()
             warn_of(store.damages)
-        left_out = f"; {without:,} hold no valid event, --as letters writes them" if without else ""
+        left_out = (
+            f"; {without:,} hold no valid event, or an encrypted one: --as letters writes them" if without else ""
+        )
         left_out += (
             f"; {edited:,} were edited since, --as letters keeps their versions" if edited and not versions else ""
         )
@@ -132,6 +136,11 @@ def export(
         return 0
 
     return run(work)
+
+
+def _plain_event(letter: Letter) -> bytes | None:
+    """The event of a letter, if it is one and could be decoded."""
+    return letter.event if letter.coded is None else None
 
 
 class _Versions:
@@ -169,7 +178,8 @@ def _refuse_loss(output: BinaryIO, store: LetterStore) -> None:
     """Refuse an output in which letters or their states would be lost. It is opened with the first write."""
     if (path := _path_of(output)) is None:
         return
-    inputs = store.paths if isinstance(store, FileLetters) else ()
+    kept = store.kept if isinstance(store, DecodedLetters) else store
+    inputs = kept.paths if isinstance(kept, FileLetters) else ()
     if path.resolve() in {*inputs, *map(sidecar_path, inputs)}:
         raise UsageProblem(f"--output {path} is read by this export: name another file")
     if path.exists() and (state := sidecar_path(path)).exists():

@@ -15,7 +15,7 @@ from unlost.dlq.record.query import Selection, moment
 from unlost.dlq.record.sidecar import Status
 from unlost.listener.app.group_name import GroupName
 from unlost.listener.core.cause import Reason
-from unlost.ops.kit.access.settings import RedactSettings
+from unlost.ops.kit.access.settings import PayloadSettings
 from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
 from unlost.ops.kit.command import SecretUrl, UsageProblem
 
@@ -32,7 +32,7 @@ class LetterOptions(Protocol):
         """One file."""
 
 
-class LetterSettings(DatabaseTlsSettings, RedactSettings):
+class LetterSettings(DatabaseTlsSettings, PayloadSettings):
     """Where the letters are: in the fleet's list of a group, or in files."""
 
     database_url: SecretUrl | None = Field(

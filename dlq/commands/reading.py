@@ -29,7 +29,7 @@ from unlost.dlq.commands.render import (
     say_json,
     warn_of,
 )
-from unlost.dlq.commands.store import opened, run
+from unlost.dlq.commands.store import as_kept, opened, run
 from unlost.dlq.record.file import DamagedLine, FileError
 from unlost.dlq.record.letter import iso
 from unlost.dlq.record.query import Selection
@@ -152,11 +152,10 @@ def stats(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, *
     selection = selection_of(filters)
 
     async def work() -> int:
-        async with opened(settings, files) as store:
+        async with as_kept(settings, files) as store:
             sums = await store.statistics(selection)
             damaged = len(store.damages)
-            paths = store.paths if isinstance(store, FileLetters) else ()
-            size = sum(path.stat().st_size for path in paths)
+            size = sum(path.stat().st_size for path in store.paths) if isinstance(store, FileLetters) else 0
         if not as_json:
             print_statistics(sums, damaged, size, store.where)
             return 0

@@ -139,6 +139,8 @@ def print_entry(entry: LetterEntry, history: Sequence[Record] = ()) -> None:
     say(f"{'state':<{width}}  {line}" + (f", {state['at']}{by}" if state["at"] else ""))
     if state["detail"]:
         say(f"{'':<{width}}  {printable(state['detail'])}")
+    if entry.unreadable:
+        say(f"{'unreadable':<{width}}  {printable(entry.unreadable)}")
     if state["assigned"]:
         say(f"{'assigned':<{width}}  {printable(state['assigned'])}")
     _print_history(history, width)

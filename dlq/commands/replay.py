@@ -21,7 +21,7 @@ from unlost.dlq.record.trail import Act, whoami
 from unlost.dlq.replay.handler_check import Declared, refusal, wrong_group
 from unlost.dlq.replay.outcome import Rerun
 from unlost.dlq.replay.plan import RESOLVED, ReplayLimits, ReplayReport
-from unlost.dlq.replay.replaying import Replay
+from unlost.dlq.replay.replaying import NOT_DECODED, Replay
 from unlost.dlq.replay.shadow import ShadowRun
 from unlost.dlq.store.files import about_us
 from unlost.dlq.store.port import Plan, TakenLetters
@@ -179,8 +179,9 @@ class Job:
         asyncio.run(noted(self._settings, self._files, act, away=self._away))
 
     def _report_end(self, found: Plan, report: ReplayReport) -> int:
-        if self._settings.redact:
-            report.failures.clear()  # they may quote payloads; `dlq show` has each, masked
+        if self._settings.redactor().masks:  # they may quote payloads; `dlq show` has each, masked
+            for why in [one for one in report.failures if not one.startswith(f"invalid: {NOT_DECODED}")]:
+                del report.failures[why]
         self._reporter.ended(found, report)
         for why in (report.stopped and f"stopped: {report.stopped}", report.error and f"error: {report.error}"):
             if why:

@@ -13,17 +13,19 @@ from typing import Any, Protocol, TypeVar
 from unlost.dlq.commands.options import LetterOptions, as_usage, files_of
 from unlost.dlq.record.file import FileError
 from unlost.dlq.replay.plan import LOCKED
+from unlost.dlq.store.coded import DecodedLetters
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import LetterStore, Locked, Unreachable
+from unlost.listener.core.codec_loading import CodecOptions, codec_of
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
-from unlost.ops.kit.command import SecretUrl, say
+from unlost.ops.kit.command import SecretUrl, UsageProblem, say
 
 T = TypeVar("T")
 TIMEOUT = 5.0
 FAILED = 1
 
 
-class StoreSettings(LetterOptions, Protocol):
+class StoreSettings(LetterOptions, CodecOptions, Protocol):
     """The settings that say where letters are."""
 
     @property
@@ -41,7 +43,18 @@ class StoreSettings(LetterOptions, Protocol):
 
 @contextlib.asynccontextmanager
 async def opened(settings: StoreSettings, files: Sequence[Path]) -> AsyncIterator[LetterStore]:
-    """Open the letters that a command works on."""
+    """Open the letters that a command works on, with plain content if CODEC can decode it."""
+    try:
+        codec = codec_of(settings)
+    except Misconfigured as error:
+        raise UsageProblem(*error.mistakes) from None
+    async with as_kept(settings, files) as store:
+        yield store if codec is None else DecodedLetters(store, codec)
+
+
+@contextlib.asynccontextmanager
+async def as_kept(settings: StoreSettings, files: Sequence[Path]) -> AsyncIterator[LetterStore]:
+    """Open the letters that a command works on, as they are kept."""
     url = settings.database_url
     if url is None or "database_url" not in settings.model_fields_set:
         yield FileLetters(files_of(settings, files))

@@ -4,13 +4,16 @@ An edit that is repeated starts from the version that it started from before. So
 function has been corrected meanwhile, and a run that was interrupted can be run again.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from unlost.dlq.edit.change import CannotEdit, Change, same_json, with_id
+from unlost.dlq.record.event import ENCODED
 from unlost.dlq.record.letter import Letter
 from unlost.dlq.record.sidecar import MAX_EDITED_BYTES, Edit, Record
 from unlost.dlq.store.entries import LetterEntry
+from unlost.listener.core.codec import is_coded
 from unlost.listener.core.errors import InvalidEvent
 from unlost.listener.core.event import on_one_line, parse
 
@@ -41,6 +44,8 @@ def proposed(entry: LetterEntry, history: Sequence[Record], change: Change) -> P
     if entry.letter.effect is not None:
         raise CannotEdit("it is of an effect: its event is a row, and the handler does not run again")
     newest = newest_of(history)
+    if entry.letter.coded is not None or (newest is not None and _is_coded(newest.event)):
+        raise CannotEdit(ENCODED)
     original = original_of(entry.letter)
     before = original if newest is None else newest.event
     base = 1 if newest is None else newest.base if newest.how == change.how else newest.version
@@ -51,6 +56,13 @@ def proposed(entry: LetterEntry, history: Sequence[Record], change: Change) -> P
     if version > MOST_VERSIONS:
         raise CannotEdit(f"it has {MOST_VERSIONS} versions already, and no more are kept")
     return Proposal(entry, before or b"", Edit(version, base, change.how, after))
+
+
+def _is_coded(event: bytes) -> bool:
+    try:
+        return is_coded(parse(event, max_bytes=sys.maxsize).payload)
+    except InvalidEvent:
+        return False
 
 
 def _version(history: Sequence[Record], version: int) -> bytes:

@@ -47,11 +47,19 @@ class Damaged(UnlostError):
     """A line that is no letter. The text says why."""
 
 
+class Coded(msgspec.Struct, frozen=True):
+    """What a codec adds to a letter: its encoded texts, and the SHA-256 of the event's content, or of the frame."""
+
+    texts: bytes
+    sha256: str
+
+
 class Letter(msgspec.Struct, frozen=True):
     """One dead letter, format version 1.
 
     If a frame was too large to be held, ``raw`` is its beginning; ``raw_length`` and ``raw_sha256`` describe all of it.
-    ``effect``: the number of the effect that could not be delivered; the event itself is a row.
+    ``effect``: the number of the effect that could not be delivered; the event itself is a row. ``coded``: a codec has
+    encoded the content (``coded.py``).
     """
 
     letter_id: str
@@ -80,6 +88,7 @@ class Letter(msgspec.Struct, frozen=True):
     route: str | None = None
     effect: int | None = None
     order_key: str | None = None
+    coded: Coded | None = None
 
 
 _NO_EVENT = msgspec.Raw()
@@ -93,6 +102,11 @@ class _Attempt(msgspec.Struct, omit_defaults=True):
     message: str
     sqlstate: str | None = None
     traceback: str | None = None
+
+
+class _Coded(msgspec.Struct):
+    texts: msgspec.Raw
+    sha256: str
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -126,6 +140,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     raw_base64: str | None = None
     raw_length: int | None = None
     raw_sha256: str | None = None
+    coded: _Coded | None = None
 
 
 _lines = msgspec.json.Decoder(_Line)
@@ -151,6 +166,7 @@ def letter_values(letter: Letter) -> dict[str, Any]:
     """The letter as plain values with the field names of the file, for people and programs."""
     line = _line(letter)
     line.event = _NO_EVENT
+    line.coded = None
     values: dict[str, Any] = msgspec.to_builtins(line)
     if letter.event is not None:
         values["event"] = msgspec.Raw(letter.event)
@@ -266,6 +282,7 @@ def _line(letter: Letter) -> _Line:
         order_key=letter.order_key,
         event=_NO_EVENT if letter.event is None else msgspec.Raw(on_one_line(letter.event)),
         raw_text=text, raw_base64=encoded, raw_length=letter.raw_length, raw_sha256=letter.raw_sha256,
+        coded=None if (coded := letter.coded) is None else _Coded(msgspec.Raw(coded.texts), coded.sha256),
     )  # fmt: skip
 
 
@@ -321,6 +338,7 @@ def _letter(line: _Line) -> Letter:
         group=line.group, route=line.route, effect=line.effect,
         order_key=line.order_key,
         raw_length=line.raw_length, raw_sha256=line.raw_sha256,
+        coded=None if line.coded is None else Coded(bytes(line.coded.texts), line.coded.sha256),
     )  # fmt: skip
 
 

@@ -33,7 +33,8 @@ from unlost.ops.kit.telemetry.mask import masked
 
 MAX_EDITED_BYTES = 4 * 1024 * 1024
 """The largest event that an edit may make."""
-MAX_RECORD_BYTES = MAX_EDITED_BYTES + 64 * 1024
+MAX_RECORD_BYTES = 2 * MAX_EDITED_BYTES
+"""Room for a version that a codec has encoded, which makes it a third longer."""
 MESSAGE_LIMIT = 2_000
 What = Literal[
     "resolved", "failed", "retried", "archived", "restored", "quarantined", "reopened", "edited", "noted", "assigned",

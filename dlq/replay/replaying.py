@@ -31,6 +31,8 @@ from unlost.listener.core.shortened import first_and_last_line
 from unlost.ops.kit.telemetry.counted import counted
 
 Advance = Callable[[ReplayReport], None]
+NOT_DECODED = "cannot be decoded: "
+"""Begins the failure of a letter that a codec cannot read. It quotes nothing."""
 TAKEN_AT_ONCE = 1_000
 CAREFUL = 16
 """The most letters in progress if the replay stops after some failures: more would fail before that is noticed."""
@@ -178,6 +180,10 @@ class Replay:
         letter = entry.letter
         if letter.effect is not None:
             self._rerun.start_effect(letter.event_id or "", letter.effect, partial(self._end_one, entry))
+            return
+        if entry.unreadable:
+            failure = Failure(time.time(), "receive", "permanent", "Unreadable", f"{NOT_DECODED}{entry.unreadable}")
+            self._end_one(entry, FailedAgain((failure,), "invalid"))
             return
         try:
             event = event_of(entry.letter, max_bytes=self._limits.max_event_bytes, edited=entry.edited)

@@ -14,7 +14,7 @@ from unlost.listener.claims.redis.address import SCHEMES
 from unlost.listener.pipeline.healing import HealPolicy
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP
-from unlost.ops.kit.access.settings import RedactSettings
+from unlost.ops.kit.access.settings import PayloadSettings
 from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings, RedisTlsSettings
 from unlost.ops.kit.command import Secret, SecretUrl, Settings
 
@@ -32,7 +32,7 @@ class ReadSettings(Settings):
     )
 
 
-class ConnectionSettings(DatabaseTlsSettings, RedisTlsSettings, RedactSettings, EffectSettings):
+class ConnectionSettings(DatabaseTlsSettings, RedisTlsSettings, PayloadSettings, EffectSettings):
     """The addresses of an instance's servers, its name, and what a replay shares with a listener."""
 
     instance_id: str = Field(

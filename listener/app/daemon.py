@@ -83,6 +83,7 @@ class Daemon:
             group=settings.group,
             degraded=self._is_degraded,
             route_of=lambda event: self._engine.route_of(event),
+            codec=lambda: self._engine.codec,
         )
         self._listening = Listening(settings, self._sink, facts, find=find)
         self.working = self._listening.working
@@ -120,7 +121,9 @@ class Daemon:
             redactor=settings.redactor(),
             facts=facts,
         )
-        self._pages = Pages(self._engine.store, standby_of(settings, settings.group, settings.database_timeout))
+        self._pages = Pages(
+            self._engine.store, standby_of(settings, settings.group, settings.database_timeout), self._engine.codec
+        )
         self._http = HttpServer(
             application(
                 watched=self,

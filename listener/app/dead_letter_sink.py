@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from itertools import islice
 from pathlib import Path
 
+from unlost.dlq.record.coded import encoded
 from unlost.dlq.record.file import DeadLetterFile, FileError, Located, read_letters, replay_guard
 from unlost.dlq.record.letter import Letter, Mode, letter_for, letter_for_frame
 from unlost.dlq.record.reopening import note_checked, reopen, resolved_since
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, last_checked, later_than, states
+from unlost.listener.core.codec import EventCodec
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.in_flight import InFlight
@@ -33,7 +35,9 @@ class FileDeadLetterSink:
         handler: str | None = None,
         group: str | None = None,
         route_of: Callable[[Event], str | None] = lambda _: None,
+        codec: Callable[[], EventCodec | None] = lambda: None,
     ) -> None:
+        """``codec`` returns what encodes letters, if anything."""
         self._file = file
         self._path = path
         self._sidecar = Sidecar(path)
@@ -42,10 +46,11 @@ class FileDeadLetterSink:
         self._handler = handler
         self._group = group
         self._route_of = route_of
+        self._codec = codec
 
     async def bury(self, flights: Sequence[InFlight]) -> list[Burial]:
         """Write one letter for each event, durable on return."""
-        letters = [self._letter(flight) for flight in flights]
+        letters = [self._encoded(flight) for flight in flights]
         try:
             await asyncio.to_thread(self._file.append, letters)
         except FileError as error:
@@ -118,6 +123,10 @@ class FileDeadLetterSink:
                 burial = burial_of(one.letter)
                 if burial is not None:
                     yield burial
+
+    def _encoded(self, flight: InFlight) -> Letter:
+        letter, codec = self._letter(flight), self._codec()
+        return letter if codec is None else encoded(letter, flight.event, codec)
 
     def _letter(self, flight: InFlight) -> Letter:
         cause = flight.cause

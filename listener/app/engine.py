@@ -73,6 +73,7 @@ class Engine:
         self.gaps = servers.gaps
         self.stored_by_peers = servers.stored_by_peers
         self.letters = servers.letters
+        self.codec = servers.codec
         self.effects = servers.effects
         self.notifications = servers.notifications
         self.channel = servers.channel
@@ -88,7 +89,7 @@ class Engine:
             manager=self.manager, store=self.store, register=servers.register, store_breaker=self.store_breaker,
             sink=sink, healing=servers.healing, effects=self.recorder, who=settings.instance_id, handler=self.handler,
             policy=settings.policy(), clocks=clocks,
-            facts=facts, rng=rng,
+            facts=facts, rng=rng, refuse=None if servers.codec is None else servers.codec.check,
         )  # fmt: skip
         servers.membership.routes = tuple(self.pipeline.work.pausing)
         self.pausing = Pausing(

@@ -88,6 +88,8 @@ class HandlerShadow:
             return _result(
                 entry, "cannot_be_tried", message="it is of an effect: its event is a row, and it is never sent here"
             )
+        if entry.unreadable:
+            return _result(entry, "cannot_be_tried", message=entry.unreadable)
         try:
             event = event_of(entry.letter, max_bytes=self._policy.max_event_bytes, edited=entry.edited)
         except InvalidEvent as error:
@@ -115,7 +117,7 @@ class HandlerShadow:
         async def work(connection: HandlerConnection) -> None:
             await call(*arguments, connection)
             if recorded := effects.taken():
-                await self._recorder.record(connection, flight.event.event_id, recorded)
+                await self._recorder.record(connection, flight.event, recorded)
 
         return work
 

@@ -11,6 +11,8 @@ from unlost.listener.app.connection_settings import ConnectionSettings, ReadSett
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims
 from unlost.listener.claims.redis.servers import redis_servers
+from unlost.listener.core.codec import EventCodec
+from unlost.listener.core.codec_loading import codec_of
 from unlost.listener.effects.http import HttpChannel
 from unlost.listener.fast.pool import FAST
 from unlost.listener.ports.claims import StandingClaims, StoreMemory
@@ -67,6 +69,8 @@ class Servers:
     """The fleet's list of letters, in PostgreSQL."""
     shadow: ShadowRows | None = None
     """Runs a handler in transactions that are rolled back."""
+    codec: EventCodec | None = None
+    """What encodes content at rest, if anything."""
     stored_by_peers: Callable[[float], Awaitable[int]] | None = None
     """Counts the latest rows of other listeners, of the last seconds, whose ids are hashes."""
 
@@ -85,6 +89,7 @@ def standby_of(settings: ReadSettings, group: str, timeout: float) -> Database |
 
 def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool = False) -> Servers:
     """Build the real servers. ``revives``: dead letters may become rows, as in a replay."""
+    codec = codec_of(settings)
     database = Database(
         settings.database_url.reveal(),
         connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
@@ -125,6 +130,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool =
         handler_role=settings.handler_role,
         # Longer than both, so it ends only an owner that is frozen: its row lock would hold up the next owner.
         longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
+        codec=codec,
     )
     return Servers(
         redis=redis,
@@ -146,15 +152,17 @@ def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool =
             instance=settings.instance_id,
             handler=settings.handler_name,
             attempts=settings.policy().heal.attempts,
+            codec=codec,
         ),
         cursors=PostgresCursors(database),
         pauses=None if revives else PostgresPauses(database),
         gaps=PostgresGaps(database, instance=settings.instance_id),
-        effects=PostgresEffects(database, token=token, handler_role=settings.handler_role),
+        effects=PostgresEffects(database, token=token, handler_role=settings.handler_role, codec=codec),
         channel=channel,
         notifications=PostgresNotifications(database),
         migrate=prepare,
         close=close,
         letters=LetterTable(database, token=token),
+        codec=codec,
         shadow=ShadowRows(rows, database),
     )

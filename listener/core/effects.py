@@ -52,7 +52,10 @@ class NewEffect(msgspec.Struct, frozen=True):
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """An effect that is to be delivered now. ``key`` is the same in every attempt; ``attempts`` have failed so far."""
+    """An effect that is to be delivered now. ``key`` is the same in every attempt; ``attempts`` have failed so far.
+
+    ``unreadable``: why a codec cannot decode it, so that it cannot be sent.
+    """
 
     event_id: str
     number: int
@@ -63,6 +66,7 @@ class Effect(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
     attempts: int
+    unreadable: str = ""
 
 
 class DeliveryOutcome(msgspec.Struct, frozen=True):

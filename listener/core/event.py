@@ -21,6 +21,9 @@ from unlost.listener.core.errors import InvalidEvent
 MAX_ID_CHARACTERS = 256
 ENVELOPE = frozenset(("event_id", "type", "payload"))
 
+ERASED = "unlost_erased"
+"""The only field beside the id in ``erased_frame``."""
+
 _NAMED = frozenset(("event_id", "payload"))
 
 envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -124,6 +127,8 @@ def read_with_care(data: bytes) -> tuple[Event, Collection[str]]:
     if bytes(fields.get("event_id", b"")) == b"null" and "refused" in fields:
         raise InvalidEvent(_optional_text(fields, "refused") or "refused")
     event_id = _event_id(fields.get("event_id"))
+    if ERASED in fields and len(fields) == 2 and event_id is not None:
+        raise InvalidEvent(_optional_text(fields, ERASED) or ERASED, event_id=event_id)
     try:
         check_content(data)
         kind = _optional_text(fields, "type")
@@ -133,6 +138,11 @@ def read_with_care(data: bytes) -> tuple[Event, Collection[str]]:
         raise InvalidEvent(str(error), event_id=event_id) from None
     payload, other = _content(fields)
     return Event(event_id, kind, payload, other, _digest(kind, payload, other), data), fields.keys()
+
+
+def erased_frame(event_id: str, why: str) -> bytes:
+    """Return what is sent in place of an event whose content nobody can read any more. It becomes a letter."""
+    return msgspec.json.encode({"event_id": event_id, ERASED: why})
 
 
 def content_id(data: bytes) -> str:

@@ -28,16 +28,31 @@ KeyOf = Callable[[Event, str | None], str | None]
 
 def key_reader(path: str) -> KeyOf:
     """Return what reads the key at this path."""
-    root, *names = path.split(".")
-    find = _value_at(names) if root == "payload" else _value_at((root, *names))
+    find = value_reader(path)
 
     def key_of(event: Event, source: str | None) -> str | None:
-        value = (
-            (event.type or "") if root == "type" else find(event.payload if root == "payload" else event.other or b"")
-        )
+        value = find(event)
         return f"{value} of {source or '?'}" if value else None
 
     return key_of
+
+
+def value_reader(path: str) -> Callable[[Event], str]:
+    """Return what reads the text or whole number at this path; an empty text if there is none."""
+    root, *names = path.split(".")
+    find = _value_at(names) if root == "payload" else _value_at((root, *names))
+
+    def value_of(event: Event) -> str:
+        if root == "type":
+            return event.type or ""
+        return find(event.payload if root == "payload" else event.other or b"")
+
+    return value_of
+
+
+def bounded(value: str) -> str:
+    """Return a value as it is compared: a long one is replaced by its digest."""
+    return value if len(value) <= LONGEST else f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"
 
 
 def nearest_key(order_by: str, of_source: str, of_type: Callable[[str | None], str] | None) -> KeyOf | None:
@@ -95,4 +110,4 @@ def _plain(raw: bytes) -> str:
         value = raw.decode()
     else:
         return ""
-    return value if len(value) <= LONGEST else f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"
+    return bounded(value)

@@ -53,6 +53,8 @@ class HttpChannel:
         """See ``Channel``."""
         import httpx
 
+        if effect.unreadable:
+            return DeliveryOutcome("never", effect.unreadable)
         seconds = self._options.timeout
         try:
             async with asyncio.timeout(seconds):

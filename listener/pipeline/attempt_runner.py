@@ -1,7 +1,7 @@
 """One attempt of a handler: it starts only while the claim is held, and counts only if it is still held at its end."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, assert_never
 
@@ -10,6 +10,7 @@ from unlost.listener.core.attempts import raised
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.effects import NO_EFFECTS, Effects
 from unlost.listener.core.errors import Transient
+from unlost.listener.core.event import Event
 from unlost.listener.core.facts import AttemptStarted, Facts, HandlerRan
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
@@ -22,6 +23,8 @@ from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing, row_of
 from unlost.listener.ports.rows import INSERTED, HandlerConnection, Rows, TransactionPipeline
 
+Refuse = Callable[[Event], None]
+"""Raises ``Permanent`` if no handler may run for an event."""
 WEIGHT = 1 / 32
 """The weight of the latest attempt in the average: about a hundred attempts change it from slow to quick."""
 MAY_RUN_PAUSE_SECONDS = 0.05
@@ -46,6 +49,7 @@ class AttemptRunner:
         facts: Facts,
         tasks: EventTasks,
         effects: EffectRecorder,
+        refuse: Refuse | None = None,
     ) -> None:
         self._handler = handler
         self._manager = manager
@@ -56,6 +60,7 @@ class AttemptRunner:
         self._facts = facts
         self._tasks = tasks
         self._effects = effects
+        self._refuse = refuse
         self.seconds = SLOW
         """The average duration of an attempt."""
 
@@ -67,6 +72,8 @@ class AttemptRunner:
         flight = attempt.flight
         await self._wait_until_it_may_run(flight, transactions)
         self._tasks.begin(flight.claim_id)
+        if self._refuse is not None:
+            self._refuse(flight.event)
         form, call, arguments = self._handler.prepare(flight, attempt.number)
         if form != "transaction" and transactions is not None:
             await transactions.rest()  # a handler that needs no connection must keep none
@@ -101,7 +108,7 @@ class AttemptRunner:
             self._check_held(flight)  # the insert may have waited long for another transaction
             await self._timed(attempt, call(*arguments, connection))
             if recorded := effects.taken():
-                await self._effects.record(connection, flight.event.event_id, recorded)
+                await self._effects.record(connection, flight.event, recorded)
             self._check_held(flight)  # the lease may have ended meanwhile: another owner may run or have buried it
 
         row = row_of(flight)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from unlost.listener.core.effects import NewEffect
+from unlost.listener.core.event import Event
 from unlost.listener.core.facts import EffectsRecorded, Facts
 from unlost.listener.core.targets import Targets
 from unlost.listener.ports.effects import EffectRows
@@ -19,12 +20,12 @@ class EffectRecorder:
         self.wake: Callable[[], None] = lambda: None
         """Called when effects were committed."""
 
-    async def record(self, connection: HandlerConnection, event_id: str, effects: Sequence[NewEffect]) -> None:
+    async def record(self, connection: HandlerConnection, event: Event, effects: Sequence[NewEffect]) -> None:
         """Write them. Raises ``EffectRefused`` if one may not be sent where it asks to."""
         for one in effects:
             if one.kind == "post":
                 self._targets.check(one.url)
-        await self._rows.record(connection, event_id, effects)
+        await self._rows.record(connection, event, effects)
 
     def committed(self, count: int) -> None:
         """Report that so many were committed."""

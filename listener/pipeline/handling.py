@@ -13,7 +13,7 @@ from unlost.listener.core.errors import InvalidPayload, Permanent, Reject, Trans
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.aside import Aside
-from unlost.listener.pipeline.attempt_runner import AttemptRunner, ClaimLost
+from unlost.listener.pipeline.attempt_runner import AttemptRunner, ClaimLost, Refuse
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.event_tasks import EventTasks
 from unlost.listener.pipeline.failures import Failures
@@ -58,6 +58,7 @@ class Handling:
         clocks: Clocks,
         facts: Facts,
         rng: Callable[[], float] = random.random,
+        refuse: Refuse | None = None,
     ) -> None:
         must_fit(handler.policies, timeout=policy.handle_timeout, concurrency=policy.handle_concurrency)
         self._handler = handler
@@ -87,7 +88,7 @@ class Handling:
         self.hold = self._pauses.hold
         self._runner = AttemptRunner(
             handler=handler, manager=manager, store=store, storing=storing, watch=watch, clocks=clocks, facts=facts,
-            tasks=self._tasks, effects=effects,
+            tasks=self._tasks, effects=effects, refuse=refuse,
         )  # fmt: skip
 
     @property

@@ -21,6 +21,7 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.core.order_key import nearest_key
+from unlost.listener.pipeline.attempt_runner import Refuse
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.handlers import Handler
@@ -65,6 +66,7 @@ class Pipeline:
         clocks: Clocks,
         facts: Facts,
         rng: Callable[[], float] = random.random,
+        refuse: Refuse | None = None,
     ) -> None:
         queue: BatchQueue[InFlight] = BatchQueue()
         self._manager = manager
@@ -113,7 +115,7 @@ class Pipeline:
                 handler=handler, manager=manager, store=store, storing=storing, watch=self.store_watch,
                 settling=self.settling, standby=self.standby, suspects=self._suspects, effects=effects,
                 claim_again=queue.put_all, policy=policy, clocks=clocks,
-                facts=facts, rng=rng,
+                facts=facts, rng=rng, refuse=refuse,
             )  # fmt: skip
         self.claiming = Claiming(
             queue=queue, standby=self.standby, affinity=affinity, manager=manager, intake=self.intake, store=store,

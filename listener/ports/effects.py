@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from unlost.listener.core.effects import DeliveryOutcome, Effect, NewEffect
+from unlost.listener.core.event import Event
 from unlost.listener.ports.rows import HandlerConnection
 
 
 class EffectRows(Protocol):
     """The effects of a group. A failed call raises ``Transient``, or ``Permanent`` if it can never succeed."""
 
-    async def record(self, connection: HandlerConnection, event_id: str, effects: Sequence[NewEffect]) -> None:
+    async def record(self, connection: HandlerConnection, event: Event, effects: Sequence[NewEffect]) -> None:
         """Write the effects of an event in the transaction of its row."""
         ...
 

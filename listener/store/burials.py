@@ -3,7 +3,9 @@
 import hashlib
 import sys
 
-from unlost.dlq.record.event import event_of
+import msgspec
+
+from unlost.dlq.record.event import content_digest, event_of
 from unlost.dlq.record.letter import Letter
 from unlost.listener.core.cause import UNCLAIMED
 from unlost.listener.core.errors import InvalidEvent
@@ -16,13 +18,22 @@ from unlost.listener.ports.dead_letters import Burial, Resolved
 def resolved_of(letter: Letter) -> Resolved:
     """Return the claim of a resolved letter's event, by the rules of a replay."""
     try:
-        event = event_of(letter, max_bytes=sys.maxsize)
+        event = _event_of(letter)
     except InvalidEvent:
         request = invalid_claim(digest_of(letter))
         return Resolved(Burial(request.event_id, request.digest, letter.letter_id, claimed=False), "")
     claimed = is_claimed(letter)
-    burial = burial_of(letter) or Burial(event.event_id, event.digest, letter.letter_id, claimed)
+    burial = burial_of(letter) or Burial(event.event_id, content_digest(letter, event), letter.letter_id, claimed)
     return Resolved(burial, event.event_id)
+
+
+def _event_of(letter: Letter) -> Event:
+    """The event of a letter; of an encoded one, its id and type alone count."""
+    if letter.coded is None:
+        return event_of(letter, max_bytes=sys.maxsize)
+    if letter.event is None:
+        raise InvalidEvent("it is no event")
+    return parse(letter.event, max_bytes=sys.maxsize)
 
 
 def frame_of(letter: Letter) -> bytes | Oversized:
@@ -34,6 +45,8 @@ def frame_of(letter: Letter) -> bytes | Oversized:
 
 def digest_of(letter: Letter) -> bytes:
     """Return the SHA-256 of an invalid frame, even if only its beginning was kept."""
+    if letter.coded is not None:
+        return bytes.fromhex(letter.coded.sha256)
     if letter.raw_sha256 is not None:
         return bytes.fromhex(letter.raw_sha256)
     return hashlib.sha256(letter.raw or b"").digest()
@@ -48,6 +61,8 @@ def burial_of(letter: Letter) -> Burial | None:
         event = parse(letter.event or b"", max_bytes=sys.maxsize)
     except InvalidEvent:
         return None
+    if letter.coded is not None:
+        event = msgspec.structs.replace(event, digest=content_digest(letter, event))
     return Burial(_claim_id(letter, event), event.digest, letter.letter_id, is_claimed(letter), letter.order_key)
 
 

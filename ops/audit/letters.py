@@ -93,6 +93,6 @@ def _letters_in(file: Path, event_id: str) -> list[dict[str, Any]]:
 
 
 def _readable(letter: Letter) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(letter, builtin_types=(bytes,))
+    fields: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(letter, coded=None), builtin_types=(bytes,))
     texts = {name: value.decode(errors="replace") for name, value in fields.items() if isinstance(value, bytes)}
     return fields | texts

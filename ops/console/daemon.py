@@ -6,6 +6,7 @@ import time
 import structlog
 from starlette.types import ASGIApp
 
+from unlost.listener.core.codec_loading import codec_of
 from unlost.ops.console.app import Surface
 from unlost.ops.console.drills import Drills
 from unlost.ops.console.flow_routes import FlowRoutes
@@ -35,9 +36,9 @@ class Daemon:
         self._database = settings.database()
         self._quick_database = settings.quick_database()
         self._watch = Watch(settings.targets(), self._quick_database, settings.client())
-        redactor = settings.redactor()
-        shelf = ConsoleFiles(settings.letters, redactor)
-        letters = ConsoleLetters(self._database, shelf, redactor)
+        redactor, codec = settings.redactor(), codec_of(settings)
+        shelf = ConsoleFiles(settings.letters, redactor, codec)
+        letters = ConsoleLetters(self._database, shelf, redactor, codec)
         self._queries = ConsoleQueries(settings, self._database, letters, redactor)
         self._replays = Replays(settings.replay_environment(), redactor)
         registry = new_registry()

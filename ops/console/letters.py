@@ -14,8 +14,10 @@ from unlost.dlq.commands.reporter import plan_values
 from unlost.dlq.record.file import FileError
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import What
+from unlost.dlq.store.coded import shown_entry
 from unlost.dlq.store.entries import LetterEntry, as_values, redacted_entry
 from unlost.dlq.store.port import CHANGEABLE, Unreachable
+from unlost.listener.core.codec import EventCodec
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_store import TableLetters
 from unlost.ops.console.shelf import LEFT_OUT, MOST_LISTED, ConsoleFiles, kind_of
@@ -29,7 +31,10 @@ UNSHIPPED = {"unshipped": True}
 class ConsoleLetters:
     """One list of letters for the page, wherever they are."""
 
-    def __init__(self, database: Database, shelf: ConsoleFiles, redactor: Redactor) -> None:
+    def __init__(
+        self, database: Database, shelf: ConsoleFiles, redactor: Redactor, codec: EventCodec | None = None
+    ) -> None:
+        self._codec = codec
         self._table = TableLetters(database)
         self._shelf = shelf
         self._redactor = redactor
@@ -67,7 +72,7 @@ class ConsoleLetters:
             return await asyncio.to_thread(self._shelf.letters, selection, limit)
         unshipped = await self._unshipped()
         page = await self._table.latest(selection, max(1, min(limit, MOST_LISTED)))
-        found = [_values(one, self._redactor) for one in reversed(page.entries)]
+        found = [self._values(one, self._redactor) for one in reversed(page.entries)]
         alone = await self._selected(_beside(unshipped, found), selection)
         every = sorted([*alone, *map(_without, found)], key=lambda one: one["last_at"], reverse=True)
         return {"letters": every, "count": page.count + len(alone)}
@@ -93,7 +98,7 @@ class ConsoleLetters:
         if not await self.away():
             for entry in (await self._table.latest(Selection(ids=(letter_id,)), 0)).entries:
                 if entry.letter.letter_id == letter_id:
-                    return _values(entry, redactor)
+                    return self._values(entry, redactor)
             return await asyncio.to_thread(self._shelf.letter, letter_id, redactor) | UNSHIPPED
         return await asyncio.to_thread(self._shelf.letter, letter_id, redactor)
 
@@ -103,7 +108,7 @@ class ConsoleLetters:
             return await asyncio.to_thread(self._shelf.of_event, event_id, redactor)
         unshipped = [one for one in await self._unshipped() if one["event_id"] == event_id]
         listed = (await self._table.latest(Selection(ids=(event_id,)), 0)).entries
-        found = [_values(one, redactor) for one in listed if one.letter.event_id == event_id]
+        found = [self._values(one, redactor) for one in listed if one.letter.event_id == event_id]
         alone = [
             await asyncio.to_thread(self._shelf.letter, one["letter_id"], redactor) | UNSHIPPED
             for one in _beside(unshipped, found)
@@ -148,9 +153,9 @@ class ConsoleLetters:
             return await asyncio.to_thread(self._shelf.change, selection, file, what, why, by)
         return await self._table.change(selection, what, why, by, followers_go=followers_go)
 
-
-def _values(entry: LetterEntry, redactor: Redactor) -> dict[str, Any]:
-    return as_values(redacted_entry(entry, redactor)) | kind_of(entry.letter) | {"file": "", "offset": None}
+    def _values(self, entry: LetterEntry, redactor: Redactor) -> dict[str, Any]:
+        shown = redacted_entry(shown_entry(entry, self._codec), redactor)
+        return as_values(shown) | kind_of(entry.letter) | {"file": "", "offset": None}
 
 
 def _beside(unshipped: Iterable[dict[str, Any]], listed: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import httpx
 
 from unlost.dlq.record.file import FileError
 from unlost.dlq.store.port import Unreachable
+from unlost.listener.core.codec_loading import codec_of
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.pages import Pages, RowPage
@@ -37,8 +38,9 @@ class ConsoleQueries:
         self, settings: ConsoleSettings, database: Database, letters: ConsoleLetters, redactor: Redactor
     ) -> None:
         self._settings = settings
-        self._store = PostgresRows(database, instance_id="console", token="console")  # noqa: S106  it only reads
-        self._pages = Pages(self._store, settings.standby())
+        codec = codec_of(settings)
+        self._store = PostgresRows(database, instance_id="console", token="console", codec=codec)  # noqa: S106  it only reads
+        self._pages = Pages(self._store, settings.standby(), codec)
         self._letters = letters
         self._redactor = redactor
         self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False, **settings.client())

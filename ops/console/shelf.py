@@ -17,6 +17,7 @@ from unlost.dlq.record.letter import Letter, iso
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.query import Selection, event_type
 from unlost.dlq.record.sidecar import What
+from unlost.dlq.store.coded import shown_entry
 from unlost.dlq.store.entries import (
     Counted,
     LetterEntry,
@@ -29,6 +30,7 @@ from unlost.dlq.store.entries import (
     statistics,
 )
 from unlost.dlq.store.files import change, plan, snapshot
+from unlost.listener.core.codec import EventCodec
 from unlost.ops.kit.telemetry.redact import Redactor
 from unlost.ops.watch.letters import CachedCount
 
@@ -45,7 +47,8 @@ class Unknown(Exception):
 class ConsoleFiles:
     """The configured dead-letter files."""
 
-    def __init__(self, named: Sequence[Path], redactor: Redactor) -> None:
+    def __init__(self, named: Sequence[Path], redactor: Redactor, codec: EventCodec | None = None) -> None:
+        self._codec = codec
         self._named = tuple(named)
         self._redactor = redactor
         self._groups = CachedCount(self.files, self._count)
@@ -130,7 +133,7 @@ class ConsoleFiles:
         damages: list[DamagedLine] = []
         for path in self.files():
             for entry in current_entries(path, selection, damages):
-                yield path, entry
+                yield path, shown_entry(entry, self._codec)
 
     def _count(self, selection: Selection = EVERYTHING) -> list[dict[str, Any]]:
         by_state: dict[str, Counter[str]] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from unlost.listener.core.codec_loading import codec_of
 from unlost.listener.core.errors import Misconfigured
 from unlost.ops.kit.telemetry.health import Check, Health
 from unlost.ops.kit.telemetry.http import HttpServer
@@ -43,7 +44,7 @@ class Daemon:
 
     def __init__(self, settings: ProducerSettings) -> None:
         self._settings = settings
-        self._journal = open_journal(settings.journal)
+        self._journal = open_journal(settings.journal, codec_of(settings))
         self._tail = Tail(self._journal.timelines, self._journal.bounds()[1])
         self._registry = new_registry()
         self._metrics = ProducerMetrics(self._registry)
@@ -66,7 +67,7 @@ class Daemon:
             self._tail,
             page=page,
             gate=self._gate,
-            right="read:payload" if settings.redact and not self._gate.is_open else "read",
+            right="read:payload" if (settings.redact or settings.codec) and not self._gate.is_open else "read",
             most_clients=settings.max_clients,
             max_event=settings.max_event_bytes,
             ping_timeout=settings.ping_timeout,

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from unlost.ops.kit.access.limits import Limits
 from unlost.ops.kit.access.sender_file import Senders, sender_file
-from unlost.ops.kit.access.settings import AccessSettings, ClientSettings
+from unlost.ops.kit.access.settings import AccessSettings, ClientSettings, CodecSettings
 from unlost.ops.kit.access.watched_file import Unusable, WatchedFile
 from unlost.ops.kit.command import PathOrUrl, UsageProblem, WebAddress
 from unlost.producer.journal.address import JournalAddress
@@ -15,7 +15,7 @@ from unlost.producer.journal.address import JournalAddress
 DAY = 86_400.0
 
 
-class ProducerSettings(AccessSettings, ClientSettings):
+class ProducerSettings(AccessSettings, ClientSettings, CodecSettings):
     """All settings of a producer."""
 
     instance_id: str = Field("producer", min_length=1, max_length=128, description="Name of this instance in its logs")

@@ -36,7 +36,7 @@ class Bed:
         async def work(connection: Any) -> None:
             if spoil:
                 await connection.execute(spoil)
-            await table.record(connection, event_id, effects.taken())
+            await table.record(connection, event, effects.taken())
             if spoil == "select 1":
                 raise ValueError("the handler fails after all")
 

@@ -14,6 +14,7 @@ import msgspec
 
 from tests.simulation.hooks import Hooks
 from unlost.listener.core.effects import DELIVERED, DeliveryOutcome, Effect, NewEffect, body_of, key_of
+from unlost.listener.core.event import Event
 
 if TYPE_CHECKING:
     from tests.simulation.listener import Scene, Start
@@ -96,8 +97,8 @@ class SimulatedEffects:
         self._table = session.memory.recorded
         self._token = token
 
-    async def record(self, connection: "SimulatedConnection", event_id: str, effects: Sequence[NewEffect]) -> None:
-        await connection.record(event_id, effects)
+    async def record(self, connection: "SimulatedConnection", event: Event, effects: Sequence[NewEffect]) -> None:
+        await connection.record(event.event_id, effects)
 
     async def take(self, most: int, *, lease: float, skip: Sequence[str], only: str | None = None) -> list[Effect]:
         return await self._ask("take effects", lambda: self._table.take(self._token, most, lease, skip, only))

@@ -65,6 +65,11 @@ WRONG: list[tuple[type[Settings], dict[str, Any]]] = [
     (BenchSettings, {"listeners": "9"}),
     (BenchSettings, {"rounds": "0"}),
     (ReplaySettings, {"handle_attempts": "0"}),
+    *(
+        (settings, given)
+        for settings in (ProducerSettings, LetterSettings)
+        for given in ({"codec": "nothing"}, {"codec_keys": "keys.json"}, {"codec_subject": "payload..id"})
+    ),
 ]
 ANY_VALUE_DOES = {
     "allowed_origins", "allowed_hosts", "data", "group", "dead_letter_file", "letters", "tokens_file",

@@ -4,13 +4,16 @@ Two listeners never hold the same effect: taking is one statement with ``for upd
 PostgreSQL's clock. A listener that dies leaves what it held to the others once its leases have ended.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import cast
 
 import asyncpg
 import msgspec
 
+from unlost.listener.core.codec import WITHHELD, EventCodec, Unreadable, is_coded
 from unlost.listener.core.effects import Effect, NewEffect, body_of, key_of
+from unlost.listener.core.event import Event
 from unlost.listener.ports.rows import HandlerConnection
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
@@ -25,17 +28,26 @@ LONGEST_WHY = 2_000
 class PostgresEffects:
     """``EffectRows``, in the name of one start of a process."""
 
-    def __init__(self, database: Database, *, token: str, handler_role: str = "") -> None:
-        """``handler_role``: the role that a handler has in its transaction, if not ours. It may not write effects."""
+    def __init__(
+        self, database: Database, *, token: str, handler_role: str = "", codec: EventCodec | None = None
+    ) -> None:
+        """``handler_role``: the role that a handler has in its transaction, if not ours. It may not write effects.
+
+        ``codec``: encodes addresses, headers and bodies. Hosts stay as they are.
+        """
         self._database = database
         self._token = token
         self._handler_role = handler_role
+        self._codec = codec
         self._sql = database.statements("unlost.listener.store.postgres", "effects.sql")
 
-    async def record(self, connection: HandlerConnection, event_id: str, effects: Sequence[NewEffect]) -> None:
+    async def record(self, connection: HandlerConnection, event: Event, effects: Sequence[NewEffect]) -> None:
         """See ``EffectRows``."""
-        own = cast("Connection", connection)
+        own, event_id = cast("Connection", connection), event.event_id
         bodies = [body_of(one, self._key(event_id, number)) for number, one in enumerate(effects, 1)]
+        if self._codec is not None:
+            bodies = [_coded(one, body, event, self._codec) for one, body in zip(effects, bodies, strict=True)]
+            effects = [_without_content(one) for one in effects]
         try:
             if self._handler_role:
                 await own.execute("RESET ROLE")
@@ -64,14 +76,14 @@ class PostgresEffects:
         """See ``EffectRows``."""
         async with self._database.acquire("recording an effect that failed") as connection:
             await connection.execute(
-                self._sql["failed"], effect.event_id, effect.number, self._token, _text(why), wait, counts
+                self._sql["failed"], effect.event_id, effect.number, self._token, self._kept(why), wait, counts
             )
 
     async def buried(self, effect: Effect, letter_id: str, why: str) -> None:
         """See ``EffectRows``."""
         async with self._database.acquire("recording the letter of an effect") as connection:
             await connection.execute(
-                self._sql["buried"], effect.event_id, effect.number, self._token, _text(why), letter_id
+                self._sql["buried"], effect.event_id, effect.number, self._token, self._kept(why), letter_id
             )
 
     async def revive(self, event_id: str, number: int, *, lease: float) -> Effect | str:
@@ -98,10 +110,42 @@ class PostgresEffects:
     def _key(self, event_id: str, number: int) -> str:
         return key_of(self._database.group, event_id, number)
 
+    def _kept(self, why: str) -> str:
+        """Return what is kept of an answer, which may quote what was sent."""
+        return _text(why) if self._codec is None else WITHHELD
+
     def _effect(self, row: asyncpg.Record) -> Effect:
         event_id, number, kind, url, host, headers, body, attempts = row
         known = msgspec.json.decode(headers, type=dict[str, str])
-        return Effect(event_id, number, self._key(event_id, number), kind, url, host, known, body, attempts)
+        effect = Effect(event_id, number, self._key(event_id, number), kind, url, host, known, body, attempts)
+        return effect if self._codec is None or not is_coded(body) else _decoded(effect, self._codec)
+
+
+class _Content(msgspec.Struct):
+    """What is encoded of an effect."""
+
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def _coded(effect: NewEffect, body: bytes, event: Event, codec: EventCodec) -> bytes:
+    return codec.encode_about(event, msgspec.json.encode(_Content(effect.url, effect.headers, body)))
+
+
+def _without_content(effect: NewEffect) -> NewEffect:
+    """Return the plain part of an effect. The name of its queue is an address, so its digest takes its place."""
+    queue = effect.queue and hashlib.sha256(effect.queue.encode()).hexdigest()
+    return msgspec.structs.replace(effect, url="", headers={}, queue=queue)
+
+
+def _decoded(effect: Effect, codec: EventCodec) -> Effect:
+    try:
+        content = msgspec.json.decode(codec.decode(effect.body, event_id=effect.event_id), type=_Content)
+    except Unreadable as error:
+        url = f"https://{effect.host}/" if effect.kind == "post" else ""
+        return msgspec.structs.replace(effect, url=url, unreadable=str(error))
+    return msgspec.structs.replace(effect, url=content.url, headers=content.headers, body=content.body)
 
 
 def _text(why: str) -> str:

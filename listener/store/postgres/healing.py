@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from unlost.dlq.record.coded import decoded
 from unlost.dlq.record.event import edited_as
 from unlost.dlq.record.letter import Damaged, Letter, decode
 from unlost.dlq.record.sidecar import Record, later_than
+from unlost.listener.core.codec import WITHHELD, EventCodec, Unreadable
 from unlost.listener.ports.dead_letters import HealingGroup, HealingLetter, Resolved, Tried
 from unlost.listener.store.burials import frame_of, is_claimed, resolved_of
 from unlost.listener.store.postgres.burials import PostgresLetterRegister
@@ -27,8 +29,14 @@ DIED_SECONDS = 600.0
 class PostgresHealing:
     """``HealingLetters`` in the tables ``letters`` and ``letter_groups``."""
 
-    def __init__(self, database: Database, *, token: str, instance: str, handler: str | None, attempts: int) -> None:
-        """``handler``: only its letters are taken. ``attempts``: after this many a human is needed."""
+    def __init__(
+        self, database: Database, *, token: str, instance: str, handler: str | None, attempts: int,
+        codec: EventCodec | None = None,
+    ) -> None:  # fmt: skip
+        """``handler``: only its letters are taken. ``attempts``: after this many a human is needed.
+
+        ``codec``: decodes letters. One that it cannot decode waits for a human.
+        """
         self._database = database
         self._table = LetterTable(database, token=token)
         self._register = PostgresLetterRegister(database, token=token)
@@ -37,6 +45,7 @@ class PostgresHealing:
         self._instance = instance
         self._handler = handler
         self._attempts = attempts
+        self._codec = codec
         self._taken: dict[str, Resolved] = {}
         """The part of a taken letter that is kept to record its end: small, also for a large letter."""
 
@@ -52,7 +61,7 @@ class PostgresHealing:
         while True:
             async with self._database.acquire("taking letters to heal") as connection, connection.transaction():
                 rows = await self._take(connection, group, most)
-                read = [(letter, row) for row in rows if (letter := _readable(row["line"]))]
+                read = [(letter, row) for row in rows if (letter := self._readable(row["line"], row["edited"]))]
                 known = {letter.letter_id for letter, _ in read}
                 if unreadable := [row["letter_id"] for row in rows if row["letter_id"] not in known]:
                     await connection.execute(self._sql["unreadable"], unreadable)
@@ -61,7 +70,7 @@ class PostgresHealing:
                 break
         self._taken |= {letter.letter_id: resolved_of(letter) for letter, _ in read}
         oldest_first = sorted(read, key=lambda one: one[0].last_at)
-        return [_healing(letter, row) for letter, row in oldest_first]
+        return [self._healing(letter, row) for letter, row in oldest_first]
 
     async def _take(self, connection: Connection, group: HealingGroup, most: int) -> list[asyncpg.Record]:
         """Lease the next letters, and count them as tried."""
@@ -116,7 +125,7 @@ class PostgresHealing:
                 one.letter_id,
                 "retried" if one.what == "failed" else "resolved",
                 later_than(states[one.letter_id], now),
-                one.why,
+                one.why if self._codec is None or one.what != "failed" else WITHHELD,
                 one.error_type,
                 f"listener {self._instance}",
             )
@@ -138,19 +147,24 @@ class PostgresHealing:
         async with self._database.acquire("leaving letters that heal") as connection:
             await connection.execute(self._sql["leave"], self._token, group.fingerprint, group.handler, failures, delay)
 
+    def _readable(self, line: bytes, edited: bytes | None) -> Letter | None:
+        """Return a letter; None if it is damaged, from a newer version, or encoded. Such a one waits for a human."""
+        try:
+            letter = decode(line)
+            if self._codec is None:
+                return letter if letter.coded is None else None
+            if edited is not None:
+                self._codec.decode_frame(edited)
+            return decoded(letter, self._codec)
+        except (Damaged, Unreadable):
+            return None
 
-def _healing(letter: Letter, row: asyncpg.Record) -> HealingLetter:
-    """Return a letter to be tried: its newest version."""
-    if row["edited"] is None:
-        frame, claimed = frame_of(letter), is_claimed(letter)
-        return HealingLetter(letter.letter_id, frame, row["tries"], claimed, order_key=letter.order_key)
-    edited, key = edited_as(letter, row["version"]), letter.order_key
-    return HealingLetter(letter.letter_id, row["edited"], row["tries"], claimed=True, edited=edited, order_key=key)
-
-
-def _readable(line: bytes) -> Letter | None:
-    """Return a letter; None if it is damaged, or from a newer version. Such a one waits for a human."""
-    try:
-        return decode(line)
-    except Damaged:
-        return None
+    def _healing(self, letter: Letter, row: asyncpg.Record) -> HealingLetter:
+        """Return a letter to be tried: its newest version."""
+        key = letter.order_key
+        if row["edited"] is None:
+            frame, claimed = frame_of(letter), is_claimed(letter)
+            return HealingLetter(letter.letter_id, frame, row["tries"], claimed, order_key=key)
+        frame = row["edited"] if self._codec is None else self._codec.decode_frame(row["edited"])
+        edited = edited_as(letter, row["version"])
+        return HealingLetter(letter.letter_id, frame, row["tries"], claimed=True, edited=edited, order_key=key)

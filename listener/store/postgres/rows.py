@@ -9,13 +9,13 @@ would store the row decides.
 """
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 import asyncpg
 
 from unlost.listener.core.claim import ClaimRequest, Dead, Done
+from unlost.listener.core.codec import EventCodec
 from unlost.listener.core.errors import NotPermitted, Transient
 from unlost.listener.core.event import Event
 from unlost.listener.ports.rows import (
@@ -28,6 +28,7 @@ from unlost.listener.ports.rows import (
     Result,
     TransactionPipeline,
 )
+from unlost.listener.store.postgres.coded_rows import decoded_row, holds_same
 from unlost.listener.store.postgres.connections import Connection, HandlerTransaction, TransactionLeft
 from unlost.listener.store.postgres.database import Borrowed, Database
 from unlost.listener.store.postgres.errors import translated
@@ -49,9 +50,11 @@ async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None
         await connection.execute(sql["insert"], "", "", *nothing, True, None)
 
 
-async def page_in(connection: Connection, sql: str, before: int, limit: int) -> list[dict[str, Any]]:
+async def page_in(
+    connection: Connection, sql: str, before: int, limit: int, codec: EventCodec | None = None
+) -> list[dict[str, Any]]:
     """Return a page of rows, newest first."""
-    return [_shown(row) for row in await connection.fetch(sql, before, limit)]
+    return [decoded_row(row, codec) for row in await connection.fetch(sql, before, limit)]
 
 
 class PostgresRows:
@@ -67,11 +70,13 @@ class PostgresRows:
         longest_idle: float = 31.0,
         handler: str | None = None,
         handler_role: str = "",
+        codec: EventCodec | None = None,
     ) -> None:
         """Make one. ``respects_burials``: buried events are not stored. A replay revives them, so it respects none.
 
         ``longest_idle``: seconds that a handler may leave its transaction idle, see ``insert_with``.
         ``handler_role``: the role of PostgreSQL that a handler has in its transaction, if not ours.
+        ``codec``: encodes the content of rows.
         """
         self._database = database
         self._respects_burials = respects_burials
@@ -79,6 +84,7 @@ class PostgresRows:
         self._handler = handler
         self._handler_role = handler_role
         self._token = token
+        self._codec = codec
         self._longest_idle = max(1, round(longest_idle * 1000))
         self._sql = database.statements("unlost.listener.store.postgres", "rows.sql")
 
@@ -98,10 +104,18 @@ class PostgresRows:
                 stored = await self._insert_in_order(connection, rows)
             else:
                 status = await connection.execute(
-                    self._sql["insert"], self._instance_id, self._token, *_columns(rows), respects, self._handler
+                    self._sql["insert"],
+                    self._instance_id,
+                    self._token,
+                    *self._columns(rows),
+                    respects,
+                    self._handler,
                 )
                 stored = _count(status)
             return [INSERTED] * len(rows) if stored == len(rows) else await self._told_apart(connection, rows)
+
+    def _columns(self, rows: Sequence[NewRow]) -> tuple[Any, ...]:
+        return _columns(rows, self._codec)
 
     async def _insert_runs(self, connection: Connection, rows: Sequence[NewRow], firsts: Sequence[int]) -> list[Result]:
         """Store several events of one key: of each key all up to the first that cannot be inserted.
@@ -111,7 +125,7 @@ class PostgresRows:
         respects = self._respects_burials
         try:
             numbers: list[int] = await connection.fetchval(
-                self._sql["insert_runs"], self._instance_id, self._token, *_columns(rows), respects, self._handler,
+                self._sql["insert_runs"], self._instance_id, self._token, *self._columns(rows), respects, self._handler,
                 [row.order_key for row in rows],
             )  # fmt: skip
         except asyncpg.DivisionByZeroError:  # another transaction inserted one of these meanwhile: nothing is stored
@@ -135,7 +149,7 @@ class PostgresRows:
     async def _insert_in_order(self, connection: Connection, rows: Sequence[NewRow]) -> int:
         respects = self._respects_burials and not rows[0].revives
         inserted: int = await connection.fetchval(
-            self._sql["insert_in_order"], self._instance_id, self._token, *_columns(rows), respects, self._handler,
+            self._sql["insert_in_order"], self._instance_id, self._token, *self._columns(rows), respects, self._handler,
             [row.order_key for row in rows], [row.edited.version if row.edited else None for row in rows],
             [row.edited.original if row.edited else None for row in rows],
         )  # fmt: skip
@@ -160,6 +174,8 @@ class PostgresRows:
         except PostgreSQL's own, which are translated. The transaction holds the event's key. If this process were
         frozen in it, the next owner would wait for it, so PostgreSQL ends a transaction that idles for too long.
         """
+        if self._codec is not None:
+            self._codec.check(row.event)
         failed: Exception | None = None
         borrowed = await self._next_of(transactions)
         async with borrowed as connection:
@@ -241,7 +257,13 @@ class PostgresRows:
                 event.payload.decode(),
                 event.other.decode() if event.other is not None else None,
             )
+            if same is False and self._codec is not None:
+                return await self._is_same(connection, event, self._codec)
         return same
+
+    async def _is_same(self, connection: Connection, event: Event, codec: EventCodec) -> bool:
+        """Compare with an encoded row, which PostgreSQL cannot read."""
+        return holds_same(await connection.fetchrow(self._sql["one"], event.event_id), event, codec)
 
     async def hashed_by_peers(self, seconds: float) -> int:
         """Count rows of other listeners, of the last seconds and among the latest, whose ids are hashes."""
@@ -251,7 +273,9 @@ class PostgresRows:
     async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
         """Return up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
         async with self._database.acquire("reading a page of events") as connection:
-            return await page_in(connection, self._sql["page"], NEWEST if before is None else before, limit)
+            return await page_in(
+                connection, self._sql["page"], NEWEST if before is None else before, limit, self._codec
+            )
 
     async def one(self, event_id: str) -> dict[str, Any] | None:
         """Return the row of this event."""
@@ -259,7 +283,7 @@ class PostgresRows:
             return None  # PostgreSQL's text cannot hold it
         async with self._database.acquire("reading an event") as connection:
             row = await connection.fetchrow(self._sql["one"], event_id)
-        return None if row is None else _shown(row)
+        return None if row is None else decoded_row(row, self._codec)
 
     async def prune(self, older_than_seconds: float, *, batch: int = 5_000) -> AsyncIterator[int]:
         """Delete old rows in batches; yield the number after each. Ends when none is left."""
@@ -281,7 +305,7 @@ class PostgresRows:
             self._sql["insert_edited" if edited else "insert_lone"],
             self._instance_id,
             self._token,
-            *_values(row),
+            *_values(row, self._codec),
             respects,
             self._handler,
             *edited,
@@ -303,6 +327,10 @@ class PostgresRows:
         results: dict[int, Result] = {
             number - 1: INSERTED if mine else SAME_ROW if same else OTHER_ROW for number, mine, same in found
         }
+        if self._codec is not None:
+            for i in [i for i, result in results.items() if result is OTHER_ROW]:
+                if await self._is_same(connection, rows[i].event, self._codec):
+                    results[i] = SAME_ROW
         unclear = {i: row.event for i, row in enumerate(rows) if i not in results}
         if unclear:
             settled = await self._settled(
@@ -333,13 +361,14 @@ def _firsts(rows: Sequence[NewRow]) -> list[int]:
     return [i for i, row in enumerate(rows) if row.order_key is None or first.setdefault(row.order_key, i) == i]
 
 
-def _values(row: NewRow) -> tuple[Any, ...]:
+def _values(row: NewRow, codec: EventCodec | None) -> tuple[Any, ...]:
     event = row.event
+    payload, other = (event.payload, event.other) if codec is None else (codec.encode(event), None)
     return (
         event.event_id,
         event.type,
-        event.payload.decode(),
-        event.other.decode() if event.other is not None else None,
+        payload.decode(),
+        other.decode() if other is not None else None,
         event.digest,
         row.epoch,
         row.attempts,
@@ -347,27 +376,22 @@ def _values(row: NewRow) -> tuple[Any, ...]:
     )
 
 
-def _columns(rows: Sequence[NewRow]) -> tuple[Any, ...]:
+def _columns(rows: Sequence[NewRow], codec: EventCodec | None = None) -> tuple[Any, ...]:
     events = [row.event for row in rows]
+    payloads = [event.payload for event in events] if codec is None else list(map(codec.encode, events))
+    others = [event.other or b"" for event in events] if codec is None else [b""] * len(events)
     # Numbers that are 1 in every row, as they nearly always are, are left out.
     epochs, attempts = [row.epoch for row in rows], [row.attempts for row in rows]
     return (
         [event.event_id for event in events],
         [event.type for event in events],
-        b"\x01".join([event.payload for event in events]).decode(),
-        b"\x01".join([event.other or b"" for event in events]).decode(),
+        b"\x01".join(payloads).decode(),
+        b"\x01".join(others).decode(),
         b"".join([event.digest for event in events]),
         [] if epochs.count(1) == len(rows) else epochs,
         [] if attempts.count(1) == len(rows) else attempts,
         [row.received_at for row in rows],
     )
-
-
-def _shown(row: asyncpg.Record) -> dict[str, Any]:
-    shown = dict(row)
-    shown["payload"] = json.loads(shown["payload"])
-    shown["other"] = json.loads(shown["other"]) if shown["other"] is not None else None
-    return shown
 
 
 def _count(status: str) -> int:

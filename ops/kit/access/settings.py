@@ -1,5 +1,6 @@
 """Settings that every server has (who may use it, and under which names it is reached), and every client of it."""
 
+import re
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypedDict
@@ -14,8 +15,11 @@ from unlost.ops.kit.access.tls_settings import ServerTlsSettings
 from unlost.ops.kit.access.token_file import TokenFile
 from unlost.ops.kit.access.watched_file import WatchedFile
 from unlost.ops.kit.command import Secret, Settings, UsageProblem
-from unlost.ops.kit.telemetry.redact import Redactor
+from unlost.ops.kit.telemetry.redact import EVERYTHING, Redactor
 from unlost.ops.kit.telemetry.tls import ClientTls, WrongCertificate
+
+VALUE_PATH = r"[A-Za-z_][\w-]*(\.[\w-]+){0,7}"
+"""The form of a path in an event: names with dots between them."""
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -39,6 +43,35 @@ class RedactSettings(Settings):
     def redactor(self) -> Redactor:
         """Make what masks them."""
         return Redactor(self.redact)
+
+
+class CodecSettings(Settings):
+    """How content is encoded where it is kept."""
+
+    codec: str = Field(
+        "", description="package.module:Codec that encrypts events at rest; none: they are kept as they are"
+    )
+    codec_keys: Path | None = Field(None, description="Key file of CODEC, made by `unlost keys create`")
+    codec_subject: str = Field(
+        "", pattern=rf"^({VALUE_PATH})?$",
+        description="Path of the person or account that an event is about, as payload.customer_id, who can be erased",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _codec_form(self) -> Self:
+        if self.codec and not re.fullmatch(r"[\w.]+:\w+", self.codec):
+            raise ValueError("--codec (CODEC) is written package.module:Codec")
+        if not self.codec and (self.codec_keys or self.codec_subject):
+            raise ValueError("--codec-keys (CODEC_KEYS) and --codec-subject (CODEC_SUBJECT) need --codec (CODEC)")
+        return self
+
+
+class PayloadSettings(RedactSettings, CodecSettings):
+    """How content is kept, and what of it is shown. What is encrypted is shown only to who may see all of it."""
+
+    def redactor(self) -> Redactor:
+        """Make what masks fields; with CODEC, all content."""
+        return Redactor((EVERYTHING,)) if self.codec else super().redactor()
 
 
 class AccessSettings(ServerTlsSettings, RedactSettings):

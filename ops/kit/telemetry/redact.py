@@ -12,6 +12,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 MASK = "***"
+EVERYTHING = "*"
+"""Stands for all fields."""
+PLAIN = ("event_id", "type")
+"""Fields of an event that are shown nevertheless."""
 WITHHELD = "(withheld here: it may quote the payload)"
 TOO_DEEP = "(withheld: it is nested too deeply for its fields to be masked)"
 UNREADABLE = b"(withheld: it cannot be parsed, so its fields cannot be masked)"
@@ -24,7 +28,10 @@ class Redactor:
     """Masks fields with these names, or these ends of paths."""
 
     def __init__(self, fields: Iterable[str] = ()) -> None:
+        """``fields`` may be ``EVERYTHING``: then no content is shown, and no text that may quote it."""
+        fields = tuple(fields)
         self._ends = tuple(f".{one.lower()}" for one in fields)
+        self._all = EVERYTHING in fields
 
     @property
     def masks(self) -> bool:
@@ -33,6 +40,9 @@ class Redactor:
 
     def value(self, value: Any) -> Any:
         """Mask fields in decoded JSON. The whole of it is withheld if it is nested too deeply."""
+        if self._all:
+            shown = {one: value[one] for one in PLAIN if one in value} if isinstance(value, dict) else {}
+            return {**shown, "payload": MASK}
         try:
             return self._value(value, "") if self._ends else value
         except RecursionError:
@@ -55,6 +65,8 @@ class Redactor:
         """Mask a row of ``events``. Paths begin at the event, as in ``content``."""
         if not self._ends:
             return row
+        if self._all:
+            return {**row, "payload": MASK, "other": None if row["other"] is None else MASK}
         masked = self.value({"payload": row["payload"]})
         payload = masked["payload"] if isinstance(masked, dict) else masked
         return {**row, "payload": payload, "other": self.value(row["other"])}
@@ -70,7 +82,7 @@ class Redactor:
         """Mask a text about an event with this content."""
         if not self._ends:
             return text
-        if content is None:
+        if content is None or self._all:
             return self.unknown(text)
         try:
             secrets = sorted(set(self._secrets(content, "", inside=False)), key=len, reverse=True)

@@ -20,7 +20,7 @@ import structlog
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.entries import new_entries, some_entries
 from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits
-from unlost.producer.journal.known import FIRST, Judged, judge
+from unlost.producer.journal.known import FIRST, Judged, Plain, as_it_is, judge
 from unlost.producer.journal.port import (
     READ_BYTES,
     Accepted,
@@ -52,7 +52,11 @@ class _Seen(NamedTuple):
 class PostgresJournal:
     """See ``Journal``."""
 
-    def __init__(self, url: str, *, attempts: int = START_ATTEMPTS, delay: float = START_DELAY) -> None:
+    def __init__(
+        self, url: str, *, attempts: int = START_ATTEMPTS, delay: float = START_DELAY, plain: Plain = as_it_is
+    ) -> None:
+        """``plain``: how bodies are compared."""
+        self._plain = plain
         self._where = masked(url)
         self._loop = LoopThread("journal in PostgreSQL")
         self._writer = Session(url, self._begin_timeline)
@@ -223,7 +227,7 @@ class PostgresJournal:
         judged: list[tuple[Lines, Judged]] = []
         for lines in pieces:
             known, body_of = await looked_up(connection, lines)
-            judgement = judge(lines, known, newest, self.timelines.cursor, body_of)
+            judgement = judge(lines, known, newest, self.timelines.cursor, body_of, self._plain)
             await insert_some(connection, lines, judgement, at)
             newest = judgement.newest
             placed += judgement.placed

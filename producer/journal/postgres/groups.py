@@ -31,6 +31,10 @@ class ServerGroups:
         """Mark the group as forgotten. Returns whether it was known."""
         return bool(self._fetch(statements.FORGET_GROUP, name))
 
+    def holding(self, mark: bytes) -> int:
+        """How many entries hold this mark."""
+        return int(self._fetch(statements.HOLDING, mark)[0][0])
+
     def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         return self._loop.run(self._session.call(lambda connection: connection.fetch(statement, *values)))
 

@@ -88,4 +88,5 @@ GROUPS = "select name, settled, at, forgotten from producer_journal.groups order
 REMEMBER = """insert into producer_journal.groups (name, settled, at)
     select * from unnest($1::text[], $2::bigint[], $3::double precision[])
     on conflict (name) do update set settled = excluded.settled, at = excluded.at, forgotten = false"""
+HOLDING = "select count(*) from producer_journal.entries where position($1::bytea in body) > 0"
 FORGET_GROUP = "update producer_journal.groups set forgotten = true where name = $1 and not forgotten returning name"

@@ -24,7 +24,7 @@ from pathlib import Path
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.producer.journal.entries import new_entries, some_entries
 from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits
-from unlost.producer.journal.known import FIRST, Judged, judge
+from unlost.producer.journal.known import FIRST, Judged, Plain, as_it_is, judge
 from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalError, JournalStats, Placed, Written
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.sqlite import groups, retention, rows, statements
@@ -45,7 +45,9 @@ BROKEN = (sqlite3.Error, ValueError, OverflowError)
 class SqliteJournal:
     """See ``Journal``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, plain: Plain = as_it_is) -> None:
+        """``plain``: how bodies are compared."""
+        self._plain = plain
         self._path = path
         self._lock = threading.Lock()
         self._reading = threading.Lock()
@@ -239,7 +241,7 @@ class SqliteJournal:
         for lines in in_pieces(groups):
             found = self._writer.execute(statements.KNOWN, (lines.index.ids,))  # includes the ids of earlier pieces
             known = {event_id: (number, digest) for event_id, number, digest in found}
-            judgement = judge(lines, known, newest, self.timelines.cursor, self._body)
+            judgement = judge(lines, known, newest, self.timelines.cursor, self._body, self._plain)
             if judgement.newest > newest:
                 rows.insert_some(self._writer, lines, judgement, at)
             newest, held = judgement.newest, held + judgement.size

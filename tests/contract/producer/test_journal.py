@@ -15,9 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.codecs import Keys
 from unlost.listener.core.cursor import parse_cursor
+from unlost.producer.journal.coded import CodedJournal, plain_body
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.groups import Group, RetentionLimits, kept_for
+from unlost.producer.journal.known import as_it_is
 from unlost.producer.journal.port import Journal, JournalError
 from unlost.producer.journal.postgres.adapter import PostgresJournal
 from unlost.producer.journal.publications import Lines, Publication, lines_of
@@ -29,14 +32,20 @@ from unlost.producer.publish.accept import publication as parsed
 from unlost.producer.publish.accept import wrapped
 
 PLENTY = 10**12
+SIZES = pytest.mark.parametrize("journal", ["sqlite", "postgres"], indirect=True)
+"""For tests that count bytes: an encrypted body has more of them."""
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "sqlite-encrypted", "postgres-encrypted"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
-    if request.param == "sqlite":
-        made: Journal = SqliteJournal(tmp_path / "journal.sqlite")
+    codec = Keys(tmp_path / "keys.json").codec if "encrypted" in request.param else None
+    plain = as_it_is if codec is None else plain_body(codec)
+    if request.param.startswith("sqlite"):
+        made: Journal = SqliteJournal(tmp_path / "journal.sqlite", plain)
     else:
-        made = PostgresJournal(request.getfixturevalue("database_url"))
+        made = PostgresJournal(request.getfixturevalue("database_url"), plain=plain)
+    if codec is not None:
+        made = CodedJournal(made, codec)
     yield made
     made.close()
 
@@ -168,6 +177,7 @@ def test_age_forgets_entry_and_id(journal: Journal) -> None:
     assert statuses(journal, event("old")) == ["accepted"]
 
 
+@SIZES
 def test_size_drops_the_oldest_bodies_and_no_more_than_needed_and_keeps_ids(journal: Journal) -> None:
     events = [event(f"event-{number}") for number in range(10)]
     statuses(journal, *events)
@@ -344,6 +354,7 @@ def test_any_other_cursor_is_unknown(journal: Journal, unknown: str) -> None:
     assert journal.timelines.number_of(cursor, journal.bounds()) is None
 
 
+@SIZES
 def test_what_retention_took_is_unknown_and_where_it_ends_is_known(journal: Journal) -> None:
     placed = journal.append([[event("a"), event("b"), event("c")]], 1.0).placed
     journal.retire(older_than=0.0, max_bytes=len(event("c").body), chunk=10)
@@ -392,6 +403,7 @@ def named(name: str, payload: str = "1") -> Publication:
     return Publication(name, hashlib.sha256(payload.encode()).digest(), body)
 
 
+@SIZES
 def test_what_comes_in_one_piece_is_placed_as_each_of_it_would_be(journal: Journal) -> None:
     some = [named(name + str(number), '{"a":"é"}' if number % 3 else "7") for number in range(3) for name in NAMES]
     loose = [named(f"loose-{number}") for number in range(2)]
@@ -408,6 +420,7 @@ def test_what_comes_in_one_piece_is_placed_as_each_of_it_would_be(journal: Journ
     assert statuses(journal, *due) == ["duplicate"] * len(due)
 
 
+@SIZES
 @pytest.mark.parametrize("redeliver", [False, True])
 def test_of_one_piece_some_are_known_or_come_twice(journal: Journal, redeliver: bool) -> None:
     again = "redelivered" if redeliver else "duplicate"
@@ -469,6 +482,7 @@ def test_nothing_published_changes_nothing(journal: Journal) -> None:
     assert (list(written.placed), written.newest, list(written.entries)) == ([], 1, [])
 
 
+@SIZES
 @pytest.mark.parametrize("count", [1, 3, 16, 17, 100])
 def test_a_few_and_many_are_numbered_and_counted_alike(journal: Journal, count: int) -> None:
     batch = [event(f"event-{number}") for number in range(count)]
@@ -501,6 +515,7 @@ def test_what_it_holds_is_known_after_a_crash(tmp_path: Path) -> None:
     killed.close()
 
 
+@SIZES
 def test_after_a_failure_the_numbers_go_on_where_the_file_stands(journal: Journal) -> None:
     statuses(journal, event("a"))
     broken = Publication("b", b"", None, redeliver=False)  # type: ignore[arg-type]
@@ -590,6 +605,7 @@ def test_an_error_of_the_writer_is_raised_at_once(tmp_path: Path) -> None:
         journal.append_at_once([[event("a")]], 1.0)
 
 
+@SIZES
 def test_retention_leaves_what_a_group_is_still_to_read(journal: Journal) -> None:
     statuses(journal, *(event(f"event-{number}") for number in range(10)), at=1.0)
     some = kept_for(journal.remember([Group("slow", 4, 1.0), Group("quick", 9, 1.0)]))
