@@ -123,7 +123,7 @@ class Settling:
                 batch = await self._surely_ours(batch)
                 written = await self._write(batch)
                 self._lettered_now = batch if written else ()
-            if not written:
+            if not written:  # nobody may learn "dead" before the letter is on disk, so they are tried again
                 self._to_bury.put_all(batch)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue

@@ -180,6 +180,7 @@ class PostgresRows:
         borrowed = await self._next_of(transactions)
         async with borrowed as connection:
             transaction = await borrowed.begin(self._longest_idle)
+            # The row comes first: until the commit, its key in the index keeps out every other owner of this event.
             if not await self._insert_one(connection, row):
                 await transaction.abandon()
                 return (await self._told_apart(connection, [row]))[0]

@@ -54,6 +54,7 @@ def run_daemon(make: Callable[[], Daemon]) -> None:
         daemon = make()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
+        # Everything that is loaded now lives as long as the process, so no later collection needs to scan it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_EVERY)
