@@ -74,8 +74,8 @@ def reached(tree: ast.AST) -> set[str]:
         match node:
             case ast.ImportFrom(names=imported):
                 names |= {one.name for one in imported}
-            case ast.Constant(value=str(name)) if name.isidentifier():
-                names.add(name)
+            case ast.Constant(value=str(path)) if all(part.isidentifier() for part in path.split(".")):
+                names.update(path.split("."))  # a patch may name an attribute with its module before it
     return {name for name in (names & OURS) - {"_"} - PUBLIC if name.startswith("_") and not name.endswith("__")}
 
 
@@ -94,6 +94,7 @@ def test_tests_name_nothing_private_of_ours(path: Path) -> None:
 def test_a_private_name_is_found_in_an_import_and_in_a_string() -> None:
     found = ast.parse("from unlost.a import _claims, open\npatch(it, '_reached', '_', '__init__', 'a _claims')")
     assert reached(found) == {"_claims", "_reached"}
+    assert reached(ast.parse("patch('unlost.a.Claims._claims')")) == {"_claims"}
 
 
 @pytest.mark.parametrize("path", MISTAKES, ids=lambda path: path.name)
