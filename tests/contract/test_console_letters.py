@@ -3,18 +3,22 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from tests.support.codecs import Keys
 from tests.support.letters import letter, write
+from unlost.dlq.record.coded import encoded
 from unlost.dlq.record.letter import encode
 from unlost.dlq.record.query import Selection
+from unlost.listener.core.event import parse
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.ops.console.letters import ConsoleLetters
 from unlost.ops.console.shelf import ConsoleFiles
-from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
+from unlost.ops.kit.telemetry.redact import EVERYTHING, UNMASKED, Redactor
 
 SHIPPED, ALONE = (
     letter("shipped", message="one", at=1_700_000_010.0, type="order", route="reserve", handler="shop:app@7"),
@@ -67,3 +71,31 @@ async def test_a_change_is_recorded_with_who_asked_for_it(letters: ConsoleLetter
     chosen = Selection(ids=(SHIPPED.letter_id,))
     assert await letters.change(chosen, "", "archived", "why", "ana (console)") == 1
     assert (await letters.letter(SHIPPED.letter_id, UNMASKED))["state"]["by"] == "ana (console)"
+
+
+async def test_an_encrypted_letter_is_shown_only_to_who_may_see_payloads(database_url: str, tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys.json")
+    plain = letter("e", message="no cover on 4111", payload={"card": "4111", "customer": "17"})
+    assert plain.event is not None
+    kept = encoded(plain, parse(plain.event, max_bytes=10_000), keys.codec)
+    database = Database(database_url)
+    await migrate(database)
+    await LetterTable(database, token="t").add("a", [Listed(kept, encode(kept), None)])
+    masked = Redactor([EVERYTHING])
+    shelf = ConsoleFiles([write(tmp_path / "letters.jsonl", [kept])], masked, keys.codec)
+    try:
+        for console in (
+            ConsoleLetters(database, shelf, masked, keys.codec),
+            ConsoleLetters(Database("postgresql://postgres@127.0.0.1:1/none"), shelf, masked, keys.codec),
+        ):
+            assert "4111" in msgspec.json.encode(await console.letter(kept.letter_id, UNMASKED)).decode()
+            for found in (
+                await console.letter(kept.letter_id, masked),
+                await console.letters(Selection(), 10),
+                await console.groups(Selection()),
+            ):
+                assert "4111" not in msgspec.json.encode(found).decode()
+        keys.erase("17")
+        assert "its subject was erased" in (await console.letter(kept.letter_id, UNMASKED))["unreadable"]
+    finally:
+        await database.close()
