@@ -1,33 +1,30 @@
 """The daemon: a listener with its HTTP endpoint, logs and metrics. Starts and stops them."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-import msgspec
 import structlog
+from prometheus_client import CollectorRegistry
 
 from unlost.dlq.record.file import DeadLetterFile
 from unlost.listener.app.dead_letter_sink import FileDeadLetterSink
 from unlost.listener.app.difference import DifferenceWatch
 from unlost.listener.app.exporting import Exporting
 from unlost.listener.app.gauges import EffectGauges, EngineGauges, SourceGauges
+from unlost.listener.app.health import ListenerHealth
 from unlost.listener.app.http import application
 from unlost.listener.app.listening import Listening
 from unlost.listener.app.notifying import Notifying
+from unlost.listener.app.observers import Observers
 from unlost.listener.app.settings import ListenerSettings
-from unlost.listener.app.shipping import LettersChanged, Shipping
+from unlost.listener.app.shipping import Shipping
 from unlost.listener.app.wiring import standby_of
 from unlost.listener.core.errors import Unaccounted
-from unlost.listener.core.facts import Facts, broadcast
+from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.core.pause import Pause
-from unlost.listener.observe.changes import Changes
-from unlost.listener.observe.differing import Differing
 from unlost.listener.observe.letters import LetterGauges
-from unlost.listener.observe.logs import ListenerLogs
 from unlost.listener.observe.metrics import ListenerMetrics
-from unlost.listener.observe.progress import Progress
 from unlost.listener.observe.recent import Recent
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.orderly_stop import Drained
@@ -35,9 +32,7 @@ from unlost.listener.pipeline.work import WaitingEvent
 from unlost.listener.routing.finding import find_handler
 from unlost.listener.store.postgres.pages import Pages
 from unlost.ops.kit.access.tls_settings import unverified
-from unlost.ops.kit.telemetry.health import Check, Health
 from unlost.ops.kit.telemetry.http import HttpServer
-from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.metrics import LoopLag, metrics_route, new_registry
 
 
@@ -58,60 +53,65 @@ class Daemon:
         self.port = 0
         registry = new_registry()
         self._gate = settings.gate(registry, group=settings.group)
-        self._recent = Recent(time.time)
-        self._changes = Changes(time.time, settings.redactor())
-        self._progress = Progress(time.monotonic)
-        metrics = ListenerMetrics(registry)
         self._exporting = Exporting(settings, registry, self._find, self._log, whole_process=log is None)
-        facts = broadcast(
-            metrics,
-            ListenerLogs(debug=settings.log_level == "debug", log=self._log, redactor=settings.redactor()),
-            self._recent,
-            self._changes,
-            self._progress,
-            letters_changed := LettersChanged(),
-            differing := Differing(),
-            *filter(None, [subscriber, self._exporting.traces]),
-        )
+        observers = Observers(settings, registry, self._log, [subscriber, self._exporting.traces])
         # Resolved as in every command for letters: another path would mean another lock and another sidecar.
         letters = settings.dead_letter_file.resolve()
-        self._sink = FileDeadLetterSink(
+        self._sink = self._made_sink(letters)
+        self._listening = Listening(settings, self._sink, observers.facts, find=find)
+        self.working = self._listening.working
+        self._engine = self._listening.engine
+        self._difference = self._made_difference(observers)
+        self._shipping = self._made_shipping(letters, observers)
+        self._notifying = self._made_notifying(observers.facts)
+        self._lag = LoopLag(registry)
+        self._letter_gauges = LetterGauges(letters, registry)
+        self._show(registry, observers.metrics)
+        health = ListenerHealth(
+            settings, self._listening, shipping=self._shipping, changes=observers.changes,
+            progress=observers.progress, gate=self._gate, lag=self._lag,
+        )  # fmt: skip
+        self.health = health.now
+        self._pages = Pages(
+            self._engine.store, standby_of(settings, settings.group, settings.database_timeout), self._engine.codec
+        )
+        self._http = self._made_http(registry, observers.recent)
+
+    def _made_sink(self, letters: Path) -> FileDeadLetterSink:
+        return FileDeadLetterSink(
             DeadLetterFile(letters),
             letters,
-            instance=settings.instance_id,
-            handler=settings.handler_name,
-            group=settings.group,
+            instance=self._settings.instance_id,
+            handler=self._settings.handler_name,
+            group=self._settings.group,
             degraded=self._is_degraded,
             route_of=lambda event: self._engine.route_of(event),
             codec=lambda: self._engine.codec,
         )
-        self._listening = Listening(settings, self._sink, facts, find=find)
-        self.working = self._listening.working
-        self._engine = self._listening.engine
-        metrics.show_routes(self._engine.pipeline.work.pausing)
+
+    def _made_difference(self, observers: Observers) -> DifferenceWatch:
         peers_are_comparable = not any(one.source.shared for one in self._listening.readings)
-        self._difference = DifferenceWatch(
-            differing, self._engine.stored_by_peers if peers_are_comparable else None, facts
+        return DifferenceWatch(
+            observers.differing, self._engine.stored_by_peers if peers_are_comparable else None, observers.facts
         )
-        self._lag = LoopLag(registry)
-        self._letter_gauges = LetterGauges(letters, registry)
-        registry.register(EngineGauges(self._engine))
-        registry.register(EffectGauges(self._listening.effects))
-        registry.register(SourceGauges(self._listening.readings))
+
+    def _made_shipping(self, letters: Path, observers: Observers) -> Shipping:
         assert self._engine.letters is not None
-        healing = settings.healing()
-        self._shipping = Shipping(
+        healing = self._settings.healing()
+        return Shipping(
             letters,
             self._engine.letters,
-            instance=settings.instance_id,
+            instance=self._settings.instance_id,
             heal_after=lambda letter: healing.heal_after(letter.reason, letter.error_class),
-            facts=facts,
-            changed=letters_changed.event,
+            facts=observers.facts,
+            changed=observers.letters_changed.event,
             shipped=self._engine.pipeline.healer.again,
         )
-        self._shipping.gauges(registry)
+
+    def _made_notifying(self, facts: Facts) -> Notifying:
         assert self._engine.notifications is not None
-        self._notifying = Notifying(
+        settings = self._settings
+        return Notifying(
             self._engine.notifications,
             self._engine.channel,
             settings.receivers(),
@@ -121,27 +121,30 @@ class Daemon:
             redactor=settings.redactor(),
             facts=facts,
         )
-        self._pages = Pages(
-            self._engine.store, standby_of(settings, settings.group, settings.database_timeout), self._engine.codec
+
+    def _show(self, registry: CollectorRegistry, metrics: ListenerMetrics) -> None:
+        """Show in metrics what no fact states."""
+        metrics.show_routes(self._engine.pipeline.work.pausing)
+        registry.register(EngineGauges(self._engine))
+        registry.register(EffectGauges(self._listening.effects))
+        registry.register(SourceGauges(self._listening.readings))
+        self._shipping.gauges(registry)
+
+    def _made_http(self, registry: CollectorRegistry, recent: Recent) -> HttpServer:
+        settings = self._settings
+        app = application(
+            watched=self,
+            store=self._engine.store,
+            pages=self._pages,
+            recent=recent,
+            instance=settings.instance_id,
+            metrics=metrics_route(registry),
+            asyncapi=self._asyncapi,
+            console_url=settings.console_url,
+            gate=self._gate,
+            redactor=settings.redactor(),
         )
-        self._http = HttpServer(
-            application(
-                watched=self,
-                store=self._engine.store,
-                pages=self._pages,
-                recent=self._recent,
-                instance=settings.instance_id,
-                metrics=metrics_route(registry),
-                asyncapi=self._asyncapi,
-                console_url=settings.console_url,
-                gate=self._gate,
-                redactor=settings.redactor(),
-            ),
-            settings.host,
-            settings.port,
-            max_body=65_536,
-            tls=self._gate.handshakes,
-        )
+        return HttpServer(app, settings.host, settings.port, max_body=65_536, tls=self._gate.handshakes)
 
     def stop(self) -> None:
         """Ask it to drain and end."""
@@ -184,83 +187,6 @@ class Daemon:
 
     def _is_degraded(self) -> bool:
         return self._engine.manager.degraded
-
-    # -- health ---------------------------------------------------------------------------------
-
-    def health(self) -> Health:
-        """Return the complete health, from what this process knows without asking any server."""
-        engine, readings = self._engine, self._listening.readings
-        intake, manager = engine.pipeline.intake, engine.manager
-        routes = engine.paused_routes()
-        pausing = engine.pipeline.work.pausing
-        in_hand = intake.count - engine.pipeline.standby.count - sum(pausing.values()) - intake.order.waiting
-        effects = self._listening.effects
-        hosts = self._paused_hosts()
-        stuck_for = self._progress.stuck_for(in_hand, engine.oldest_age())
-        limit = max(self._settings.stuck_after, 2 * self._settings.handle_timeout)
-        able = (
-            Check("running", self._listening.phase == "running", f"the listener is {self._listening.phase}"),
-            Check("source", all(one.reader.connected for one in readings), self._of_each("error")),
-            Check("reading", not any(one.reader.paused and not one.held for one in readings), self._of_each("paused")),
-            Check("handler", engine.same_handler, manager.agreement.why_not()),
-            Check("claims", manager.open, manager.why_closed()),
-            Check("storing", not engine.pipeline.store_watch.error, engine.pipeline.store_watch.error),
-            Check("dead_letters", not engine.pipeline.settling.error, engine.pipeline.settling.error),
-            Check("progress", stuck_for < limit, f"nothing in hand has moved for {stuck_for:.0f} s"),
-        )
-        facts = {
-            "phase": self._listening.phase,
-            "handler": self._settings.handler_name,
-            "mode": "degraded" if manager.degraded else "normal",
-            "places": sorted(manager.leases.places),
-            "breakers": {b.name: b.state for b in (engine.redis_breaker, engine.store_breaker)},
-            "breaker_causes": {b.name: b.why for b in (engine.redis_breaker, engine.store_breaker) if b.is_open},
-            "peer_warnings": list(manager.peer_warnings),
-            "in_memory": intake.count,
-            "claims_held": len(manager.leases),
-            "redis_remembers_seconds": engine.remembers_seconds,
-            "standing_by": engine.pipeline.standby.count,
-            "events_pausing": sum(pausing.values()),
-            "routes": pausing,
-            "routes_paused": routes,
-            "effects": {"waiting": effects.waiting, "oldest_seconds": effects.oldest_seconds, "hosts_paused": hosts},
-            "pauses": [msgspec.to_builtins(one) for one in engine.pausing.held],
-            "sources": [one.picture() for one in readings],
-            "letters": self._shipping.shown(),
-            "loop_lag_seconds": round(self._lag.seconds, 3),
-            "since": self._changes.since(),
-            "changes": [msgspec.to_builtins(one) for one in self._changes.lately()],
-        }
-        cause = f" ({engine.redis_breaker.why})" if engine.redis_breaker.is_open else ""
-        remarks = [f"degraded: claims are kept in PostgreSQL, without Redis{cause}"] if manager.degraded else []
-        if engine.remembers_seconds < self._settings.dedup_window:
-            remarks.append(
-                f"Redis has little room: settled events are remembered for {engine.remembers_seconds:,.0f} s instead "
-                f"of {self._settings.dedup_window:,.0f} s (DEDUP_WINDOW); PostgreSQL knows the others"
-            )
-        remarks += [f"the route {route} pauses, and its events wait: {why}" for route, why in routes.items()]
-        remarks += [f"effects for {host} wait: {why}" for host, why in hosts.items()]
-        remarks += [self._remark_on(one) for one in engine.pausing.held]
-        remarks += filter(None, [self._shipping.remark()])
-        remarks += (*self._changes.remarks(), *manager.peer_warnings, *self._gate.remarks())
-        return Health(self._settings.instance_id, (), able, facts, tuple(remarks))
-
-    def _paused_hosts(self) -> dict[str, str]:
-        """Return which receivers of effects pause, and why. Their text may quote a payload."""
-        redactor = self._settings.redactor()
-        return {host: redactor.unknown(masked(why)) for host, why in self._listening.effects.paused.items()}
-
-    def _remark_on(self, pause: Pause) -> str:
-        """A pause in words, and which sources are read on nevertheless."""
-        read_on = [one.source.name for one in self._listening.readings if not one.source.resumes]
-        beside = f"; it reads {', '.join(read_on)} on, which would not send again" if read_on else ""
-        return f"the {pause.kind} {pause.name} is {pause}{beside if pause.kind == 'listener' else ''}"
-
-    def _of_each(self, what: Literal["error", "paused"]) -> str:
-        """Return what readers report, with the names of their sources if there are several."""
-        readings = self._listening.readings
-        said = [(one.source.name, text) for one in readings if (text := getattr(one.reader, what))]
-        return "; ".join(text if len(readings) == 1 else f"{name}: {text}" for name, text in said)
 
     def next_retries(self, most: int) -> Sequence[WaitingEvent]:
         """Return the events whose next attempt comes first."""
