@@ -43,6 +43,11 @@ class NatsServer(Server):
         """Where clients connect."""
         return f"{LOOPBACK}:{self._port}"
 
+    @property
+    def monitor(self) -> str:
+        """Where its monitoring answers."""
+        return f"{LOOPBACK}:{self._watched}"
+
     def start(self) -> None:
         """Start it, and return when JetStream answers."""
         private_directory(self._directory)
@@ -58,7 +63,7 @@ class NatsServer(Server):
         lines = [
             f"server_name: {self._member or self.name}",
             f"listen: {LOOPBACK}:{self._port}",
-            f"http: {LOOPBACK}:{self._watched}",
+            f"http: {self.monitor}",
             f'jetstream {{ store_dir: "{self._directory / "data"}", sync_interval: {self._sync} }}',
         ]
         if self._member:
@@ -70,7 +75,7 @@ class NatsServer(Server):
         # Without a leader, a member of a cluster is not healthy; the first ones must not wait for the others.
         path = "/varz" if self._member else "/healthz"
         try:
-            return httpx.get(f"http://{LOOPBACK}:{self._watched}{path}", timeout=1).is_success
+            return httpx.get(f"http://{self.monitor}{path}", timeout=1).is_success
         except httpx.HTTPError:
             return False
 

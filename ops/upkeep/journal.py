@@ -12,7 +12,7 @@ from pydantic import Field
 from unlost.dlq.record.trail import Act, note_beside, whoami
 from unlost.ops.kit.command import PathOrUrl, Settings, UsageProblem, command, main_group
 from unlost.ops.kit.telemetry.counted import counted
-from unlost.producer.journal.address import JournalAddress
+from unlost.producer.journal.address import JournalAddress, is_in_jetstream
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.postgres import groups as server_groups
@@ -20,14 +20,14 @@ from unlost.producer.journal.sqlite import groups as file_groups
 
 ALIVE_SECONDS = 60.0
 HERE = Path("journal")
-"""Whose trail records what is done to a journal in PostgreSQL: one in the working directory."""
+"""Whose trail records what is done to a journal on a server: one in the working directory."""
 
 
 class JournalSettings(Settings):
     """Where the journal is."""
 
     journal: JournalAddress = Field(
-        PathOrUrl("journal.sqlite3"), description="The journal: a file, or postgresql://..."
+        PathOrUrl("journal.sqlite3"), description="The journal: a file, postgresql://..., or nats://.../STREAM"
     )
 
 
@@ -102,7 +102,12 @@ def _named(group: str, known: Sequence[Group]) -> Group:
 @contextmanager
 def _opened(journal: PathOrUrl) -> Iterator[JournalGroups]:
     try:
-        if journal.path is None:
+        if is_in_jetstream(journal):
+            from unlost.producer.journal.jetstream import groups as stream_groups  # needs a library of an extra
+
+            with stream_groups.opened(journal.reveal()) as found:
+                yield found
+        elif journal.path is None:
             with server_groups.opened(journal.reveal()) as groups:
                 yield groups
         else:

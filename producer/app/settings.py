@@ -24,7 +24,7 @@ class ProducerSettings(AccessSettings, ClientSettings, CodecSettings):
     ws_port: int = Field(8080, ge=0, le=65535, description="WebSocket port; 0 takes a free one")
     journal: JournalAddress = Field(
         PathOrUrl("journal.sqlite3"),
-        description="The journal: a file, or postgresql://..., which several producers can share",
+        description="The journal: a file, or postgresql://... or nats://.../STREAM, which several producers can share",
     )
     listeners: tuple[WebAddress, ...] = Field((), description="URLs of listeners, with which the page follows events")
     max_event_bytes: int = Field(1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest event, in bytes")

@@ -21,6 +21,7 @@ from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.entries import new_entries, some_entries
 from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits
 from unlost.producer.journal.known import FIRST, Judged, Plain, as_it_is, judge
+from unlost.producer.journal.loop_thread import LoopThread
 from unlost.producer.journal.port import (
     READ_BYTES,
     Accepted,
@@ -34,7 +35,7 @@ from unlost.producer.journal.port import (
 from unlost.producer.journal.postgres import statements
 from unlost.producer.journal.postgres.retention import retire
 from unlost.producer.journal.postgres.rows import insert_some, looked_up, without_holes
-from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, Follower, LoopThread, Session, Use, in_doubt
+from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, Follower, Session, Use, in_doubt
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 

@@ -7,9 +7,10 @@ import asyncpg
 
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.groups import Group
+from unlost.producer.journal.loop_thread import LoopThread
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.postgres import statements
-from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, LoopThread, Session
+from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, Session
 
 
 class ServerGroups:

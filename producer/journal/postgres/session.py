@@ -1,15 +1,13 @@
-"""Connections to PostgreSQL on an event loop in a thread of their own, for a port whose calls block.
+"""Connections to PostgreSQL, used on the event loop of a ``LoopThread``.
 
 Each purpose has one connection: calls for the same purpose wait for each other. A connection on which a call failed is
 cut off and replaced at the next call, because nobody knows what its server still does.
 """
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 
@@ -36,42 +34,6 @@ SETTINGS = {
 def in_doubt(error: BaseException) -> bool:
     """Whether the server may have committed in spite of this error: the connection was lost before it answered."""
     return isinstance(error, LOST) and not isinstance(error, ValueError)
-
-
-class LoopThread:
-    """An event loop in a daemon thread."""
-
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._started: list[Future[None]] = []
-        """The loop itself refers to its tasks only weakly."""
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run on the loop and return the result. Called from other threads."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run on the loop until it ends."""
-        self._started.append(asyncio.run_coroutine_threadsafe(work, self._loop))
-
-    def close(self, *last: Callable[[], None]) -> None:
-        """Call these on the loop, cancel all that runs there, and end it."""
-        if self._loop.is_closed():
-            return
-        self.run(self._ended(last))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _ended(self, last: Iterable[Callable[[], None]]) -> None:
-        for one in last:
-            one()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Session:

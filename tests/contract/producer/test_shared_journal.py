@@ -1,4 +1,4 @@
-"""Several producers on one journal in PostgreSQL: each id is accepted once, and no reader skips an entry."""
+"""Several producers on one journal: each id is accepted once, and no reader skips an entry."""
 
 import asyncio
 import gc
@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -17,20 +17,21 @@ from click.testing import CliRunner, Result
 
 from unlost.ops.upkeep.journal import journal as journal_command
 from unlost.producer.journal.groups import Group
+from unlost.producer.journal.jetstream.adapter import JetStreamJournal
 from unlost.producer.journal.port import Entry, HistoryLost, JournalError
 from unlost.producer.journal.postgres.adapter import PostgresJournal
 from unlost.producer.journal.publications import Publication, lines_of
 
-Open = Callable[[], PostgresJournal]
+Shared = PostgresJournal | JetStreamJournal
+Open = Callable[[], Shared]
 
 
-@pytest.fixture
-def another(database_url: str) -> Iterator[Open]:
-    """Opens another producer's journal in the same database."""
-    made: list[PostgresJournal] = []
+@contextmanager
+def opening(made_by: Open) -> Iterator[Open]:
+    made: list[Shared] = []
 
-    def opened() -> PostgresJournal:
-        made.append(PostgresJournal(database_url, attempts=1))
+    def opened() -> Shared:
+        made.append(made_by())
         return made[-1]
 
     yield opened
@@ -38,12 +39,31 @@ def another(database_url: str) -> Iterator[Open]:
         one.close()
 
 
+@pytest.fixture(params=["postgres", "jetstream"])
+def another(request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Opens another producer's journal, on the same server."""
+    if request.param == "jetstream":
+        url = request.getfixturevalue("jetstream_url")
+        with opening(lambda: JetStreamJournal(url, attempts=1)) as opened:
+            yield opened
+        return
+    url = request.getfixturevalue("database_url")
+    with opening(lambda: PostgresJournal(url, attempts=1)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def another_in_postgres(database_url: str) -> Iterator[Open]:
+    with opening(lambda: PostgresJournal(database_url, attempts=1)) as opened:
+        yield opened
+
+
 def event(event_id: str, payload: str = "1", *, redeliver: bool = False) -> Publication:
     body = f'{{"event_id":"{event_id}","payload":{payload}}}'.encode()
     return Publication(event_id, hashlib.sha256(payload.encode()).digest(), body, redeliver)
 
 
-def placed(journal: PostgresJournal, *events: Publication) -> list[tuple[str, str]]:
+def placed(journal: Shared, *events: Publication) -> list[tuple[str, str]]:
     return [(one.status, one.cursor) for one in journal.append([events], 1.0).placed]
 
 
@@ -109,14 +129,16 @@ def test_readers_skip_nothing_while_several_write(another: Open) -> None:
     assert [entry.number for entry in found] == list(range(1, len(found) + 1))
     ids = [entry.event_id for entry in found]
     assert len(set(ids)) == len(ids) == most + 3 * sum(1 + batch % 5 for batch in range(most))
-    cursors = {one.timelines.cursor(entry.number) for one in (*writers, reader) for entry in found if one.bounds()}
+    for writer in writers:
+        writer.bounds()  # so that it knows the timelines of all
+    cursors = {one.timelines.cursor(entry.number) for one in (*writers, reader) for entry in found}
     assert len(cursors) == len(found)
 
 
 def test_a_lost_connection_begins_a_timeline_and_what_is_published_again_is_accepted_once(
-    another: Open, database_url: str
+    another_in_postgres: Open, database_url: str
 ) -> None:
-    journal = another()
+    journal = another_in_postgres()
     (_, before), *_ = placed(journal, event("a"))
     with ThreadPoolExecutor(1) as thread:
         asyncio.run(cut_off_while(database_url, lambda: thread.submit(placed, journal, event("b"))))
@@ -150,8 +172,10 @@ TO_TWO = (
 
 
 @pytest.mark.parametrize("ended", [(), (END_SESSIONS,)], ids=["in place", "with a restart"])
-def test_a_journal_that_went_back_is_used_no_more(another: Open, database_url: str, ended: tuple[str, ...]) -> None:
-    journal = another()
+def test_a_journal_that_went_back_is_used_no_more(
+    another_in_postgres: Open, database_url: str, ended: tuple[str, ...]
+) -> None:
+    journal = another_in_postgres()
     cursors = [cursor for _, cursor in placed(journal, *(event(f"event-{number}") for number in range(5)))]
     sql(database_url, *TO_TWO, *ended)
     for use in (lambda: placed(journal, event("new")), journal.bounds, lambda: journal.read(0, 10)):
@@ -160,18 +184,20 @@ def test_a_journal_that_went_back_is_used_no_more(another: Open, database_url: s
                 use()
         with pytest.raises(HistoryLost, match="does not continue what this producer has read"):
             use()
-    fresh = another()
+    fresh = another_in_postgres()
     assert placed(fresh, *(event(f"other-{number}") for number in range(9)))[0][0] == "accepted"
     start = fresh.timelines.start_after(cursors[4], fresh.bounds())
     assert (start.number, start.is_known) == (2, False), "the number of a lost entry is not taken for one of ours"
 
 
-def test_a_history_that_others_have_continued_meanwhile_is_noticed(another: Open, database_url: str) -> None:
+def test_a_history_that_others_have_continued_meanwhile_is_noticed(
+    another_in_postgres: Open, database_url: str
+) -> None:
     """The numbers alone would look right: another producer has written more than was lost."""
-    journal = another()
+    journal = another_in_postgres()
     placed(journal, *(event(f"event-{number}") for number in range(5)))
     sql(database_url, *TO_TWO)
-    placed(another(), *(event(f"other-{number}") for number in range(9)))
+    placed(another_in_postgres(), *(event(f"other-{number}") for number in range(9)))
     with pytest.raises(HistoryLost):
         placed(journal, event("new"))
     with pytest.raises(HistoryLost):
@@ -195,8 +221,8 @@ def test_a_commit_under_way_is_not_expected_of_a_reader(another: Open) -> None:
     assert journal.bounds() == (0, 61)
 
 
-def test_what_a_failed_commit_would_have_stored_is_not_expected_later(another: Open) -> None:
-    journal = another()
+def test_what_a_failed_commit_would_have_stored_is_not_expected_later(another_in_postgres: Open) -> None:
+    journal = another_in_postgres()
     batches = [lines_of([event(f"{name}-{number}") for number in range(3)]) for name in ("good", "also good")]
     refused = lines_of([event("no\0id")])
     with pytest.raises(JournalError):
@@ -222,8 +248,8 @@ def test_others_commits_are_announced_and_own_are_not(another: Open) -> None:
         assert newest <= number, "of the own commit nothing is announced"
 
 
-def test_a_missing_entry_is_damaged_and_reading_goes_on(another: Open, database_url: str) -> None:
-    journal = another()
+def test_a_missing_entry_is_damaged_and_reading_goes_on(another_in_postgres: Open, database_url: str) -> None:
+    journal = another_in_postgres()
     placed(journal, *(event(f"event-{number}") for number in range(5)))
     sql(database_url, "delete from producer_journal.entries where number in (2, 5)")
     assert [entry.event_id for entry in journal.read(0, 10)] == [
@@ -239,7 +265,7 @@ def test_a_server_that_is_away_is_waited_for_and_then_named_without_its_password
 
 
 def test_groups_are_shared_and_a_command_forgets_one(
-    another: Open, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    another_in_postgres: Open, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -248,7 +274,7 @@ def test_groups_are_shared_and_a_command_forgets_one(
 
     nothing = unlost_journal("groups")
     assert (nothing.exit_code, "no producer has made one there yet" in nothing.output) == (2, True)
-    one, two = another(), another()
+    one, two = another_in_postgres(), another_in_postgres()
     placed(one, event("a"), event("b"))
     assert "no listener has reported to this journal yet: of its 2 events" in unlost_journal("groups").output
     one.remember([Group("slow", 0, 1.0)])

@@ -1,0 +1,1 @@
+"""The journal in a JetStream stream, shared by any number of producers."""
