@@ -29,7 +29,7 @@ from unlost.ops.kit.access.settings import CodecSettings
 from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
 from unlost.ops.kit.command import PathOrUrl, SecretUrl, UsageProblem, command, say, say_json_text
 from unlost.ops.upkeep.keys import locked, read_keys
-from unlost.producer.journal.address import JournalAddress
+from unlost.producer.journal.address import JournalAddress, is_in_jetstream
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.postgres import remains as in_server
 from unlost.producer.journal.sqlite import remains as in_file
@@ -168,6 +168,10 @@ async def _in_tables(
 
 
 def _in_journal(journal: PathOrUrl, mark: bytes) -> int:
+    if is_in_jetstream(journal):
+        from unlost.producer.journal.jetstream import remains as in_stream  # needs a library of an extra
+
+        return in_stream.entries_with(journal.reveal(), mark)
     return (
         in_server.entries_with(journal.reveal(), mark)
         if journal.path is None

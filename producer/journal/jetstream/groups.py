@@ -10,6 +10,7 @@ from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.jetstream.address import read_address
 from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS, NO_STREAM, Connection, Refused
+from unlost.producer.journal.jetstream.reading import Reader
 from unlost.producer.journal.jetstream.state import State, StateKept
 from unlost.producer.journal.jetstream.streams import StreamInfo, info_of
 from unlost.producer.journal.loop_thread import LoopThread
@@ -41,6 +42,10 @@ class StreamGroups:
         if found:
             self._run(lambda: self._state.change(lambda state: _without(state, name)))
         return found
+
+    def holding(self, mark: bytes) -> int:
+        """Count the entries whose bodies hold this mark. It reads all of them."""
+        return self._run(lambda: Reader(self._connection, self._stream).holding(mark))
 
     def _info(self) -> StreamInfo:
         return self._run(lambda: info_of(self._connection, self._stream))

@@ -100,6 +100,17 @@ class Reader:
             if not messages:
                 return None
 
+    async def holding(self, mark: bytes) -> int:
+        """Count the messages that hold this mark. Reads all."""
+        number = count = 0
+        while True:
+            request = {"seq": number + 1, "batch": SCANNED_AT_ONCE, "next_by_subj": f"{self._stream}.{ANY}"}
+            messages = await self._connection.several(self._stream, request)
+            if not messages:
+                return count
+            count += sum(mark in message.data for message in messages)
+            number = int((messages[-1].headers or {})["Nats-Sequence"])
+
 
 def _stored(message: RawMessage) -> Stored | None:
     return stored(message.seq, mark_in_text(message.hdrs), message.data)

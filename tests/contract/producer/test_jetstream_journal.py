@@ -22,6 +22,7 @@ from unlost.ops.upkeep.journal import journal as journal_command
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.groups import Group, RetentionLimits
 from unlost.producer.journal.jetstream.adapter import JetStreamJournal
+from unlost.producer.journal.jetstream.remains import entries_with
 from unlost.producer.journal.port import Entry, HistoryLost, JournalError
 from unlost.producer.journal.publications import Publication
 from unlost.producer.journal.timelines import Start
@@ -238,6 +239,12 @@ def test_an_id_beyond_the_window_is_accepted_again_and_found_where_it_was_first(
         first = journal.first("b")
         assert first is not None
         assert (first.number, first.event_id, journal.first("never")) == (2, "b", None)
+
+
+def test_what_is_left_of_an_erased_person_is_counted(server: NatsServer) -> None:
+    with closing(opened(url_of(server))) as journal:
+        placed(journal, *(event(f"event-{number}", f'"{number % 3}"') for number in range(600)))
+    assert entries_with(url_of(server), b'"payload":"2"') == 200
 
 
 def test_a_server_that_does_not_sync_is_refused(tmp_path: Path) -> None:
