@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from unlost.ops.kit.command import PathOrUrl
-from unlost.producer.journal.jetstream.address import SCHEME as NATS
-from unlost.producer.journal.jetstream.address import read_address
+from unlost.producer.journal.nats_address import SCHEME as NATS
+from unlost.producer.journal.nats_address import read_address
 
 SCHEMES = ("postgresql://", "postgres://")
 

@@ -19,7 +19,6 @@ import structlog
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.entries import unreadable
 from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits
-from unlost.producer.journal.jetstream.address import JetStreamAddress, read_address
 from unlost.producer.journal.jetstream.appending import Appender
 from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS, Answer, Refused, in_doubt
 from unlost.producer.journal.jetstream.following import announce, follow
@@ -31,6 +30,7 @@ from unlost.producer.journal.jetstream.state import State, with_groups
 from unlost.producer.journal.jetstream.streams import Unfit
 from unlost.producer.journal.known import Plain, as_it_is
 from unlost.producer.journal.loop_thread import LoopThread
+from unlost.producer.journal.nats_address import JetStreamAddress, read_address
 from unlost.producer.journal.port import READ_BYTES, Entry, HistoryLost, JournalError, JournalStats, Written
 from unlost.producer.journal.publications import DIGEST_BYTES, Publications
 from unlost.producer.journal.timelines import Timelines

@@ -15,8 +15,8 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from unlost.producer.journal.jetstream.address import JetStreamAddress
 from unlost.producer.journal.jetstream.messages import Message
+from unlost.producer.journal.nats_address import JetStreamAddress
 
 T = TypeVar("T")
 

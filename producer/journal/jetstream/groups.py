@@ -8,12 +8,12 @@ import msgspec
 
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.groups import Group
-from unlost.producer.journal.jetstream.address import read_address
 from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS, NO_STREAM, Connection, Refused
 from unlost.producer.journal.jetstream.reading import Reader
 from unlost.producer.journal.jetstream.state import State, StateKept
 from unlost.producer.journal.jetstream.streams import StreamInfo, info_of
 from unlost.producer.journal.loop_thread import LoopThread
+from unlost.producer.journal.nats_address import read_address
 from unlost.producer.journal.port import JournalError
 
 T = TypeVar("T")

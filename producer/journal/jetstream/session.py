@@ -10,13 +10,13 @@ import time
 import msgspec
 
 from unlost.producer.journal.groups import Group
-from unlost.producer.journal.jetstream.address import JetStreamAddress
 from unlost.producer.journal.jetstream.connection import Connection
 from unlost.producer.journal.jetstream.history import History, Newest, base_of, timelines_of
 from unlost.producer.journal.jetstream.messages import mark_in_text
 from unlost.producer.journal.jetstream.reading import Reader
 from unlost.producer.journal.jetstream.state import State, StateKept
 from unlost.producer.journal.jetstream.streams import StreamInfo, check_sync, info_of, prepared
+from unlost.producer.journal.nats_address import JetStreamAddress
 from unlost.producer.journal.port import HistoryLost
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from unlost.producer.journal.jetstream.address import JetStreamAddress
 from unlost.producer.journal.jetstream.connection import NO_STREAM, Answer, Connection, Refused
 from unlost.producer.journal.jetstream.messages import subjects_of
+from unlost.producer.journal.nats_address import JetStreamAddress
 from unlost.producer.journal.port import JournalError
 
 IDENTITY = "unlost-journal"
