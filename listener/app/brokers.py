@@ -28,7 +28,10 @@ def broker_of(item: str, settings: ListenerSettings, cursors: GroupCursors, stor
 def _jetstream(item: str, settings: ListenerSettings, declare: Declare) -> Source:
     with _extra("nats", item):
         from unlost.listener.source.brokers.jetstream import OPTIONS, JetStream, options_of
+        from unlost.listener.source.brokers.jetstream_ordered import OrderedJetStream, ordered_options_of
     address = read_address(item, what="STREAM", port=4222, options=OPTIONS)
+    if "ordered" in address.options:
+        return OrderedJetStream(ordered_options_of(address, group=settings.group), declare)
     options = options_of(
         address, group=settings.group, lease=settings.lease, start_from=settings.start_from,
         max_events=settings.max_events,

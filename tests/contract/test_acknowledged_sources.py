@@ -27,7 +27,7 @@ from tests.support.brokers import (
     running,
 )
 from unlost.listener.ports.source import Batch, Session, Source, SourceEnded
-from unlost.listener.source.brokers import jetstream, jetstream_session, kafka, kafka_unpacking, rabbitmq_consumer
+from unlost.listener.source.brokers import jetstream, jetstream_pulls, kafka, kafka_unpacking, rabbitmq_consumer
 from unlost.listener.source.brokers.kafka_session import KafkaSession
 from unlost.ops.system.nats import NatsServer
 from unlost.ops.system.server import Server
@@ -463,7 +463,7 @@ def missing(broker: JetStreamBroker) -> int:
 async def test_what_a_stream_drops_while_it_is_read_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader takes nothing for a while, so nothing more is asked for. The stream's limits go on."""
     monkeypatch.setattr(jetstream, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(jetstream_session, "AHEAD", 10)
+    monkeypatch.setattr(jetstream_pulls, "AHEAD", 10)
     with running(NatsServer) as server:
         assert isinstance(server, NatsServer)
         broker = JetStreamBroker(server, "limited")
@@ -487,7 +487,7 @@ async def test_what_a_stream_drops_while_it_is_read_is_declared(monkeypatch: pyt
 
 async def test_redeliveries_do_not_hide_what_a_stream_drops(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many are delivered again as are removed unread, between two looks."""
-    monkeypatch.setattr(jetstream_session, "AHEAD", 20)
+    monkeypatch.setattr(jetstream_pulls, "AHEAD", 20)
     with running(NatsServer) as server:
         assert isinstance(server, NatsServer)
         broker = JetStreamBroker(server, "limited")

@@ -27,7 +27,7 @@ from tests.support.cursors import FakeCursors
 from tests.support.needed import needed
 from unlost.listener.core.gap import How
 from unlost.listener.ports.source import Source
-from unlost.listener.source.brokers import jetstream, kafka, rabbitmq, rabbitmq_stream
+from unlost.listener.source.brokers import jetstream, jetstream_ordered, kafka, rabbitmq, rabbitmq_stream
 from unlost.listener.source.brokers.address import read_address
 from unlost.listener.source.brokers.jetstream_session import ID_HEADER
 from unlost.listener.source.brokers.kafka_session import Positions
@@ -119,6 +119,14 @@ class JetStreamBroker:
                 await stream.publish_async(f"{self.stream}.all", body, headers=headers or None)
             await stream.publish_async_completed()
 
+    async def publish_with_keys(self, events: Sequence[tuple[str, bytes]]) -> None:
+        """Publish in this order, each event under a subject that its key names."""
+        async with self.client() as client:
+            stream = client.jetstream()
+            for key, body in events:
+                await stream.publish_async(f"{self.stream}.{key}", body)
+            await stream.publish_async_completed()
+
     async def unacknowledged(self) -> int:
         async with self.client() as client:
             info = await client.jetstream().consumer_info(self.stream, GROUP)
@@ -133,6 +141,32 @@ class JetStreamBroker:
     async def cut(self) -> None:
         await asyncio.to_thread(self.server.kill)
         await asyncio.to_thread(self.server.start)
+
+
+class OrderedJetStreamBroker(JetStreamBroker):
+    """A stream of NATS that each listener reads as a whole. ``limits``: those of the stream."""
+
+    def __init__(self, server: NatsServer, stream: str, **limits: Any) -> None:
+        super().__init__(server, stream)
+        self.cursors = FakeCursors()
+        self._limits = limits
+
+    @property
+    def address(self) -> str:
+        return f"nats://{self.server.host}/{self.stream}?ordered=true"
+
+    async def make(self) -> None:
+        async with self.client() as client:
+            await client.jetstream().add_stream(name=self.stream, subjects=[f"{self.stream}.>"], **self._limits)
+
+    async def unacknowledged(self) -> int:
+        raise NotImplementedError("nothing is acknowledged")
+
+    def source(self, name: str = "") -> Source:
+        text = self.address.replace(f"/{self.stream}?", f"/{name or self.stream}?")
+        address = read_address(text, what="STREAM", port=4222, options=jetstream.OPTIONS)
+        options = jetstream_ordered.ordered_options_of(address, group=GROUP)
+        return jetstream_ordered.OrderedJetStream(options, self.gaps)
 
 
 class TansuServer(Server):
@@ -201,6 +235,14 @@ class KafkaBroker:
         await asyncio.gather(*sent)
         await producer.stop()
         self._published += len(sent)
+
+    async def publish_with_keys(self, events: Sequence[tuple[str, bytes]]) -> None:
+        """Publish in this order. Which partition an event goes to follows from its key, as with any producer."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.server.host, linger_ms=5)
+        await producer.start()
+        await asyncio.gather(*[await producer.send(self.topic, body, key=key.encode()) for key, body in events])
+        await producer.stop()
+        self._published += len(events)
 
     async def unacknowledged(self) -> int:
         consumer = AIOKafkaConsumer(

@@ -4,8 +4,8 @@ A message is acknowledged once its events are rows or letters, and extended by `
 half of the consumer's ``ack_wait``. Acknowledgements are not confirmed: a lost one is a redelivery, which ends as a
 duplicate. They are valid on any connection, so what is held outlives a session.
 
-The library never reconnects by itself, since a pull may stay dead after a server's restart. Each pull asks for idle
-heartbeats: a session ends when these stop, and the reader opens another.
+Each pull asks for idle heartbeats: a session ends when these stop, and the reader opens another. For a stream that each
+listener reads as a whole, in order, see ``jetstream_ordered``.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from nats.js.errors import NotFoundError
 
 from unlost.listener.ports.source import Dropped, Loss, Opening, SourceEnded
 from unlost.listener.source.brokers.address import BrokerAddress
-from unlost.listener.source.brokers.errors import leave, library_errors, within
-from unlost.listener.source.brokers.jetstream_session import CLOSE_SECONDS, JetStreamSession
+from unlost.listener.source.brokers.errors import library_errors, within
+from unlost.listener.source.brokers.jetstream_connection import OPEN_SECONDS, connected, stream_of
+from unlost.listener.source.brokers.jetstream_session import JetStreamSession
 from unlost.listener.source.brokers.overtaken import StreamState, removed_between
 from unlost.listener.source.feed.gaps import Declare
 
-OPTIONS = ("ack_wait", "creds", "durable", "filter")
-OPEN_SECONDS = 10.0
+OPTIONS = ("ack_wait", "creds", "durable", "filter", "ordered")
 LOOK_SECONDS = 5.0
 PENDING_PER_LISTENER = 4
 """A new consumer may have as many messages outstanding as this many listeners hold."""
@@ -82,14 +82,11 @@ class JetStream:
         """See ``Source``. The server knows what is acknowledged, so the cursor is not used."""
         session: JetStreamSession | None = None
 
-        async def closed() -> None:
+        def ended(why: str) -> None:
             if session is not None:
-                session.end("the connection to NATS ended")
+                session.end(why)
 
-        with library_errors(nats.errors.Error):
-            async with within(OPEN_SECONDS, "connecting to NATS"):
-                client = await self._connect(closed)
-        try:
+        async with connected(self._options.address, self._options.durable, ended) as client:
             with library_errors(nats.errors.Error):
                 async with within(OPEN_SECONDS, "opening the consumer"):
                     stream, consumer = await self._consumer(client)
@@ -104,24 +101,6 @@ class JetStream:
                 raise
             finally:
                 await session.leave()
-        finally:
-            await leave(client.close, CLOSE_SECONDS)
-
-    async def _connect(self, closed: Callable[[], Awaitable[None]]) -> Client:
-        async def ignore(error: Exception) -> None:  # the library would log it; the end is noticed anyway
-            pass
-
-        options, client = self._options.address, Client()
-        try:
-            await client.connect(
-                options.servers, name=f"unlost {self._options.durable}", allow_reconnect=False, connect_timeout=2,
-                ping_interval=10, max_outstanding_pings=2, error_cb=ignore, closed_cb=closed, disconnected_cb=closed,
-                user_credentials=options.options.get("creds"),
-            )  # fmt: skip
-        except BaseException:
-            await leave(client.close, CLOSE_SECONDS)
-            raise
-        return client
 
     def _dropped(self, stream: StreamInfo, consumer: ConsumerInfo) -> Dropped | None:
         """Return what the stream's limits removed before the group had read it, each gap once.
@@ -159,10 +138,7 @@ class JetStream:
         """Return the stream and the durable consumer, which is made if it is not there."""
         options, manager = self._options, client.jsm()
         name = options.address.path
-        try:
-            stream = await manager.stream_info(name)
-        except NotFoundError:
-            raise SourceEnded(Loss(f"there is no stream {name} on {','.join(options.address.hosts)}")) from None
+        stream = await stream_of(client, options.address)
         try:
             consumer: ConsumerInfo = await manager.consumer_info(name, options.durable)
         except NotFoundError:

@@ -1,6 +1,8 @@
 """Handlers for the listeners of these tests."""
 
 import asyncio
+import os
+from pathlib import Path
 
 from unlost import Reject
 from unlost.listener.core.delivery import Delivery
@@ -11,3 +13,15 @@ async def slowly(event: Delivery) -> None:
     await asyncio.sleep(0.05)
     if event.payload % 50 == 49:
         raise Reject("one of those that nobody can take")
+
+
+async def in_turn(event: Delivery) -> None:
+    """Note each run in a file that all listeners share. One event in forty fails until the gate is open."""
+    with Path(os.environ["RUNS_FILE"]).open("a") as file:
+        file.write(f"{event.event_id}\n")
+    await asyncio.sleep(0.01)
+    number = int(event.payload["number"])
+    if number % 40 == 17 and not Path(os.environ["GATE_FILE"]).exists():
+        if number % 80 == 17:
+            raise Reject("nobody can take it yet")
+        raise ConnectionError("the shop is closed")

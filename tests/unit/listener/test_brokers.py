@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlost.listener.app.settings import ListenerSettings
-from unlost.listener.app.sources import builders, check_names
+from unlost.listener.app.sources import builders, check_names, check_order
 from unlost.listener.core.errors import InvalidEvent, Misconfigured
 from unlost.listener.core.event import parse
 from unlost.listener.source.brokers.address import read_address
@@ -75,6 +75,23 @@ def test_a_stream_of_rabbitmq_is_read_by_all_and_said_to_be_one() -> None:
     assert (built("amqp://one/q").shared, built("amqp://one/q?stream=true").shared) == (True, False)
     with pytest.raises(Misconfigured, match="SOURCE=amqp://one:5672/q: stream is true, or left out"):
         built("amqp://one/q?stream=false")
+
+
+def test_a_stream_of_jetstream_that_is_read_in_order_is_read_by_all() -> None:
+    nothing: Any = None
+
+    def built(item: str) -> Any:
+        (build,) = builders(ListenerSettings.load({"source": item}), nothing, lambda: None, nothing)
+        return build(lambda: None)
+
+    assert (built("nats://one/S").shared, built("nats://one/S?ordered=true").shared) == (True, False)
+    check_order("payload.key", [built("nats://one/S?ordered=true")])
+    with pytest.raises(Misconfigured, match=r"ORDER_BY=payload.key cannot be kept for nats:.*\?ordered=true"):
+        check_order("payload.key", [built("nats://one/S")])
+    with pytest.raises(Misconfigured, match="SOURCE=nats://one:4222/S: ordered is true, or left out"):
+        built("nats://one/S?ordered=false")
+    with pytest.raises(Misconfigured, match="durable and filter belong to a shared consumer"):
+        built("nats://one/S?ordered=true&durable=d&filter=S.a")
 
 
 NATS = "nats://one/S?durable=d"
