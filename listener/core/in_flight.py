@@ -63,6 +63,7 @@ class InFlight(msgspec.Struct, eq=False):
     edited that letter. ``order_key``: it is processed in the order of this key. ``blocks``: as a letter it
     blocks that key. ``waits_for_key``: an earlier event of its key is not settled yet. ``ahead``: its claim was
     requested, or is held, although it waits. ``run``: the events of its key that are stored with it, in one statement.
+    ``follows``: it is a copy of an event in memory, and is not claimed before that has ended.
     """
 
     event: Event
@@ -91,6 +92,7 @@ class InFlight(msgspec.Struct, eq=False):
     waits_for_key: bool = False
     ahead: Literal["", "asked", "held"] = ""
     run: "Sequence[InFlight]" = ()
+    follows: bool = False
     trace: Mapping[str, str] | None = None
     """The headers of its message that say in which trace it was published, if the source has such."""
     whole: Oversized | None = None

@@ -130,7 +130,8 @@ class ClaimedAhead:
             self._queue.put_first(chosen)
 
     def _may_be_claimed(self, flight: InFlight) -> bool:
-        return flight.cause is None and not flight.handled and self._work.may_be_claimed_ahead(flight)
+        may = flight.cause is None and not flight.handled and not flight.follows
+        return may and self._work.may_be_claimed_ahead(flight)
 
     async def catch_up(self, settled: Sequence[InFlight]) -> None:
         """End what a peer has settled behind these, which it has settled: one query for many, instead of a claim each.
@@ -138,7 +139,8 @@ class ClaimedAhead:
         What waits there is unclaimed, and settled in the order of its key.
         """
         following = [self._order.next_of(flight, CATCH_UP) for flight in settled if not flight.waits_for_key]
-        behind = following[:CATCH_UP_KEYS]
+        # A copy with other content has the name of another event that may be among these.
+        behind = [list(itertools.takewhile(lambda one: not one.follows, some)) for some in following[:CATCH_UP_KEYS]]
         asked = [one.request for some in behind if len(some) > 1 for one in some if not one.ahead]
         if not asked:
             return

@@ -1,7 +1,9 @@
 """The intake: limits the events in a listener's memory, by count and bytes. Each event enters and leaves here, once.
 
-An event that is in memory already is not claimed a second time: its copy follows the first and ends with it. A frame
-that is not a valid event enters too, marked for burial, under a name made from its bytes.
+An event that is in memory already is not claimed a second time: its copy follows the first and ends with it. A copy with
+other content will be a conflict, whose letter blocks its key, so it keeps its place among the events of that key. So does one
+that was read again, which may be processed again. A frame that is not a valid event enters too, marked for burial, under
+a name made from its bytes.
 """
 
 import asyncio
@@ -122,9 +124,12 @@ class Intake:
     def queue(self, own: Sequence[InFlight], of_peers: Sequence[InFlight]) -> None:
         """Queue events to be claimed: own ones at once, peers' when nothing else waits."""
         if own:
-            self._affinity.put_all(self.order.admit(own) if self.order.used else own)
+            self._affinity.put_all(self._admitted(own) if self.order.used else own)
         if of_peers:
             self._affinity.put_behind(of_peers)
+
+    def _admitted(self, flights: Sequence[InFlight]) -> list[InFlight]:
+        return [flight for flight in self.order.admit(flights) if not flight.follows]
 
     def read_again(self) -> None:
         """Announce none of the segments that have begun: their source is read again, from a stored cursor."""
@@ -217,22 +222,31 @@ class Intake:
         self.read(self._affinity.unread)
         return unlettered((*self._inside.values(), *self._beyond))
 
-    def enter(self, flight: InFlight, *, behind: bool = False) -> None:
-        """Admit one event. ``behind``: it is claimed when nothing else waits."""
+    def enter(self, flight: InFlight, *, behind: bool = False, again: bool = False) -> None:
+        """Admit one event. ``behind``: it is claimed when nothing else waits. ``again``: it was the copy of another.
+
+        Of its key, such an event comes next: others that have the same name may wait for it.
+        """
         self._count += 1
         self._bytes += flight.event.size + ENTRY_BYTES
-        if self.comes_first(flight) and self.order.admit((flight,)):
+        takes_part = self.comes_first(flight)
+        if takes_part and again:
+            self.order.come_next(flight)
+        if takes_part and self._admitted((flight,)):
             (self._affinity.put_behind if behind else self._affinity.put_all)((flight,))
 
     def comes_first(self, flight: InFlight) -> bool:
-        """Return whether this is the first of its name in memory. Otherwise it follows the first."""
+        """Return whether this takes a place of its own: as the first of its name in memory, or among those of its key."""
         first = self._inside.setdefault(flight.request.event_id, flight)
-        if first is flight:
+        flight.follows = first is not flight
+        if not flight.follows:
             return True
         if first.copies is None:
             first.copies = []
         first.copies.append(flight)
-        return False
+        if flight.order_key is None or flight.revive:
+            return False
+        return flight.request.digest != first.request.digest or _reading(flight) != _reading(first)
 
     def rename(self, flight: InFlight, request: ClaimRequest) -> None:
         """Continue an event under another claim. Copies that followed it start again."""
@@ -243,7 +257,7 @@ class Intake:
         self.enter(flight)
         for copy in copies or ():
             self._leave_count(copy)
-            self.enter(copy)
+            self.enter(copy, again=True)
 
     def report_received(self) -> None:
         """State what was received since the last call."""
@@ -255,7 +269,7 @@ class Intake:
         """Let the next events of these keys go on: these are rows now, or letters that PostgreSQL has."""
         if not self.order.used:
             return
-        if following := [one for one in map(self.order.settled, flights) if one is not None]:
+        if following := [one for one in map(self.order.settled, flights) if one is not None and not one.follows]:
             self._turn_came(following)
 
     def finish(self, ended: Sequence[tuple[InFlight, End]]) -> None:

@@ -35,20 +35,34 @@ class KeyOrder:
         """Take in events in the order of the source; return those that may be claimed now."""
         return [flight for flight in flights if self._may_go(flight)]
 
+    def come_next(self, flight: InFlight) -> None:
+        """Take in an event before those that wait for their turn, unless it has a place already."""
+        key = flight.order_key
+        if key is None or flight.revive or flight.waits_for_key:
+            return
+        if (going := self._going.get(key)) and flight not in going:
+            self._wait(key, flight, first=True)
+
     def _may_go(self, flight: InFlight) -> bool:
         key = flight.order_key
         if key is None or flight.revive:
             return True
+        if flight.waits_for_key:  # it followed an event of its name, and has had its place since then
+            return False
         going = self._going.get(key)
         if going is None:
             self._going[key] = {flight: None}
             return True
         if flight in going:
             return True
-        self._behind.setdefault(key, deque()).append(flight)
+        self._wait(key, flight)
+        return False
+
+    def _wait(self, key: str, flight: InFlight, *, first: bool = False) -> None:
+        behind = self._behind.setdefault(key, deque())
+        (behind.appendleft if first else behind.append)(flight)
         flight.waits_for_key = True
         self.waiting += 1
-        return False
 
     def next_of(self, flight: InFlight, most: int) -> list[InFlight]:
         """Return the next events behind the one of this key that is under way, in their order."""
@@ -90,10 +104,9 @@ class KeyOrder:
             if key is None or flight not in (going := self._going.get(key, {})):
                 continue
             del going[flight]
-            self._behind.setdefault(key, deque()).appendleft(flight)
-            flight.waits_for_key, flight.ahead = True, "held"
+            self._wait(key, flight, first=True)
+            flight.ahead = "held"
             self.ahead[flight] = None
-            self.waiting += 1
 
     def settled(self, flight: InFlight) -> InFlight | None:
         """Record that an event is settled; return the one whose turn comes now, if any. Twice is as once."""

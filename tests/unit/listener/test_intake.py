@@ -130,15 +130,28 @@ def test_an_event_of_a_key_that_ends_as_a_copy_lets_the_next_one_go():
     (first,) = admitted.queue.waiting()
     intake.rename(first, conflict_claim(first.event))
     intake.settled([first])
-    other = admitted.queue.waiting()[0]
-    intake.settled([other])
     copy = admitted.queue.waiting()[0]
-    assert (other.claim_id, copy.claim_id) == ("other", "e")
-    inlet.receive(split([frame("last", 1, "j.4")]))
+    assert copy.claim_id == "e", "it comes next, and other copies of it may wait for it"
     intake.rename(copy, conflict_claim(copy.event))
     assert first.copies == [copy], "the conflict that it becomes is in memory already"
     intake.finish([(first, DUPLICATE)])
-    assert admitted.queue.waiting()[0].claim_id == "last"
+    assert admitted.queue.waiting()[0].claim_id == "other"
+    intake.finish([(admitted.queue.waiting()[0], STORED)])
+    assert (intake.count, intake.order.waiting) == (0, 0)
+
+
+def test_no_two_copies_of_a_key_wait_for_each_other_when_the_source_is_read_again():
+    admitted = Admitted(policy=Policy(order_by="payload.key"))
+    intake, inlet = admitted.intake, admitted.inlet
+    inlet.receive(split([keyed("a", 1)]))
+    inlet.read_again()
+    inlet.receive(split([keyed("a", 1), keyed("a", 2), keyed("b", 1)]))
+    ended: list[InFlight] = []
+    while intake.count:
+        (one,) = [one for one in admitted.queue.waiting() if one not in ended]
+        ended.append(one)
+        intake.finish([(one, STORED)])
+    assert [one.event.event_id for one in ended] == ["a", "a", "a", "b"]
 
 
 async def test_every_event_knows_when_it_entered_on_both_clocks():
@@ -193,3 +206,36 @@ def test_the_cursor_of_a_message_without_room_is_passed_once_its_letter_is_writt
     assert (admitted.inlet.watermark.newest, admitted.inlet.watermark.cursor) == ("j.2", None)
     admitted.intake.finish([(beyond, Buried("overflow"))])
     assert admitted.inlet.watermark.cursor == "j.2"
+
+
+def keyed(event_id: str, content: int, key: str = "k") -> bytes:
+    return b'{"event_id":"%b","payload":{"key":"%b","content":%d}}' % (event_id.encode(), key.encode(), content)
+
+
+def test_a_copy_with_other_content_keeps_its_place_among_the_events_of_its_key():
+    """It becomes a conflict, whose letter blocks the key: what comes behind it must wait for that."""
+    admitted = Admitted(policy=Policy(order_by="payload.key"))
+    intake, inlet = admitted.intake, admitted.inlet
+    inlet.receive(split([keyed("a", 1), keyed("a", 2), keyed("a", 1), keyed("b", 1)]))
+    (first,) = admitted.queue.waiting()
+    intake.settled([first])
+    assert admitted.queue.waiting() == [first], "its copy has the same name, and must not be claimed yet"
+    intake.finish([(first, STORED)])
+    _, conflict = admitted.queue.waiting()
+    assert (conflict.event.event_id, conflict.event.digest != first.event.digest) == ("a", True)
+    intake.finish([(conflict, Buried("conflict"))])
+    assert [one.event.event_id for one in admitted.queue.waiting()] == ["b", "a", "a"]
+    intake.finish([(admitted.queue.waiting()[0], STORED)])
+    assert (intake.count, intake.size) == (0, 0)
+
+
+def test_a_copy_with_other_content_and_another_key_is_not_claimed_before_the_first_has_ended():
+    admitted = Admitted(policy=Policy(order_by="payload.key"))
+    intake, inlet = admitted.intake, admitted.inlet
+    inlet.receive(split([keyed("a", 1), keyed("a", 2, "other"), keyed("b", 1, "other")]))
+    (first,) = admitted.queue.waiting()
+    intake.finish([(first, STORED)])
+    _, conflict = admitted.queue.waiting()
+    assert conflict.order_key != first.order_key
+    intake.finish([(conflict, Buried("conflict"))])
+    assert [one.event.event_id for one in admitted.queue.waiting()] == ["b", "a", "a"]
