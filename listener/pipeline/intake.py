@@ -230,7 +230,7 @@ class Intake:
         self._count += 1
         self._bytes += flight.event.size + ENTRY_BYTES
         takes_part = self.comes_first(flight)
-        if takes_part and again:
+        if takes_part and again and not flight.follows:
             self.order.come_next(flight)
         if takes_part and self._admitted((flight,)):
             (self._affinity.put_behind if behind else self._affinity.put_all)((flight,))

@@ -154,6 +154,21 @@ def test_no_two_copies_of_a_key_wait_for_each_other_when_the_source_is_read_agai
     assert [one.event.event_id for one in ended] == ["a", "a", "a", "b"]
 
 
+def test_no_two_copies_of_a_key_wait_for_each_other_behind_a_conflict():
+    admitted = Admitted(policy=Policy(order_by="payload.key"))
+    intake, inlet = admitted.intake, admitted.inlet
+    inlet.receive(split([keyed("a", 2), keyed("a", 1), keyed("a", 2)]))
+    (first,) = admitted.queue.waiting()
+    intake.rename(first, conflict_claim(first.event))
+    intake.finish([(first, Buried("conflict"))])
+    ended = {first}
+    while intake.count:
+        one = next(one for one in admitted.queue.waiting() if one not in ended)
+        ended.add(one)
+        intake.finish([(one, DUPLICATE)])
+    assert len(ended) == 3
+
+
 async def test_every_event_knows_when_it_entered_on_both_clocks():
     admitted = Admitted(share=(0, 10**9), length=1, clocks=STOPPED)
     intake, inlet = admitted.intake, admitted.inlet
