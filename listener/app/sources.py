@@ -77,8 +77,8 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def key_of(source: Source) -> str:
-    """Return the path of the key that a feed declares for its events; empty if it declares none."""
-    return source.feed.key if isinstance(source, FeedSource) else ""
+    """Return the path of the key that a source declares for its events, as feeds do; empty if it declares none."""
+    return getattr(source, "key", "")
 
 
 def check_order(order_by: str, sources: Sequence[Source], routes: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -4,7 +4,11 @@ import asyncio
 from typing import Any
 
 from tests.simulation.world import Process
+from unlost import App, Transaction
 from unlost.listener.core.delivery import Delivery
+
+by_route, by_route_in_transaction = App(), App()
+"""The same functions as routes, which declare the key of their events."""
 
 
 async def plain(delivery: Delivery) -> None:
@@ -18,6 +22,18 @@ async def other(delivery: Delivery) -> None:
 
 
 async def in_transaction(delivery: Delivery, connection: Any) -> None:
+    """Runs in the row's transaction."""
+    await _run(delivery, connection)
+
+
+@by_route.otherwise(key="key")
+async def route(delivery: Delivery) -> None:
+    """Runs before the row is inserted."""
+    await _run(delivery, None)
+
+
+@by_route_in_transaction.otherwise(key="key")
+async def route_in_transaction(delivery: Delivery, connection: Transaction) -> None:
     """Runs in the row's transaction."""
     await _run(delivery, connection)
 

@@ -48,6 +48,7 @@ from unlost.listener.ports.dead_letters import (
     StoreLoss,
     Tried,
 )
+from unlost.listener.ports.source import Source
 
 LEASE = 2.5
 """Long enough to notice a silent Redis, and to replicate claims elsewhere, before a lease expires."""
@@ -60,7 +61,28 @@ HANDLERS = {
     "plain": "tests.simulation.handlers:plain",
     "transaction": "tests.simulation.handlers:in_transaction",
     "odd": "tests.simulation.handlers:other",
+    "plain by route": "tests.simulation.handlers:by_route",
+    "transaction by route": "tests.simulation.handlers:by_route_in_transaction",
 }
+
+
+NO_FIELD = "payload.no_field"
+
+
+def work_of(plan: Schedule) -> str:
+    """The name of the handler; a function, or the same as a route that declares the key."""
+    return f"{plan.work} by route" if plan.declared == "route" else plan.work
+
+
+def with_key(build: Build, key: str) -> Build:
+    """Build a source that declares the key of its events, as the profile of a feed does."""
+
+    def built(saved: Callable[[], str | None]) -> Source:
+        source = build(saved)
+        vars(source)["key"] = key
+        return source
+
+    return built
 
 
 def workers_of(seed: int) -> int:
@@ -284,10 +306,10 @@ class Start(Process):
         self.unaccounted = False
         self.settings = settings_of(
             name,
-            "odd" if name == scene.plan.odd else scene.plan.work,
+            "odd" if name == scene.plan.odd else work_of(scene.plan),
             PEER_WAIT if scene.plan.affinity else 0.0,
             workers_of(scene.plan.seed),
-            scene.plan.order_by,
+            NO_FIELD if scene.plan.declared else scene.plan.order_by,
             scene.plan.after_letter,
         )
         self.healing = SimulatedHealing(scene.disk(name), self)
@@ -313,7 +335,8 @@ class Start(Process):
         source = self.scene.source
         if isinstance(source, SimulatedBroker):
             return [lambda _: BrokerSource(self, source)]
-        return builders(*given, open_connection=source.connect(self))
+        plan, built = self.scene.plan, builders(*given, open_connection=source.connect(self))
+        return [with_key(one, plan.order_by) for one in built] if plan.declared == "source" else built
 
     # -- what the engine uses -------------------------------------------------------------------
 

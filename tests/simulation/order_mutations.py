@@ -7,6 +7,7 @@ from tests.simulation.listener import Disk
 from tests.simulation.ordered import OrderedHealing
 from tests.simulation.postgres import PostgresMemory
 from unlost.listener.core.in_flight import InFlight
+from unlost.listener.pipeline import pipeline as pipeline_module
 from unlost.listener.pipeline import settling as settling_module
 from unlost.listener.pipeline.attempt_runner import AttemptRunner
 from unlost.listener.pipeline.claimed_ahead import ClaimedAhead
@@ -169,6 +170,32 @@ def _all_behind_is_settled(_: Any) -> Any:
     return catch_up
 
 
+def _backwards(real: Any) -> Any:
+    def run_of(self: KeyOrder, first: Any, most: int, is_held: Any) -> Any:
+        return real(self, first, most, is_held)[::-1]
+
+    return run_of
+
+
+def _behind_is_stored(real: Any) -> Any:
+    async def stored(self: Storing, batch: Any, results: Any) -> None:
+        await real(self, batch, [rows.SAME_ROW if one == rows.BEHIND else one for one in results])
+
+    return stored
+
+
+def _group_first(real: Any) -> Any:
+    return lambda order_by, of_source, of_type: real(order_by, "" if order_by else of_source, None)
+
+
+def _keys_of_routes_unheeded(real: Any) -> Any:
+    return lambda order_by, of_source, _: real(order_by, of_source, None)
+
+
+def _keys_of_sources_unheeded(real: Any) -> Any:
+    return lambda order_by, _, of_type: real(order_by, "", of_type)
+
+
 ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "order-claims-all": (
         "a listener claims all events of a key at once",
@@ -227,6 +254,23 @@ ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "order-catches-up-blindly": (
         "what waits behind an event that a peer settled counts as settled too",
         [(ClaimedAhead, "catch_up", _all_behind_is_settled)],
+    ),
+    "order-run-backwards": ("a run is stored in the reverse order", [(KeyOrder, "run_of", _backwards)]),
+    "order-run-all-stored": (
+        "what stands behind a row that cannot be stored counts as stored with it",
+        [(Storing, "stored", _behind_is_stored)],
+    ),
+    "order-by-group-first": (
+        "ORDER_BY counts before what a route or a source declares",
+        [(pipeline_module, "nearest_key", _group_first)],
+    ),
+    "order-routes-unheeded": (
+        "the keys that routes declare are not heeded",
+        [(pipeline_module, "nearest_key", _keys_of_routes_unheeded)],
+    ),
+    "order-sources-unheeded": (
+        "the key that a source declares is not heeded",
+        [(pipeline_module, "nearest_key", _keys_of_sources_unheeded)],
     ),
     "order-refused-is-stored": ("a refused row counts as stored", [(Storing, "stored", _refused_is_stored)]),
 }

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import Process
 
 PATH = "payload.key"
-HAPPENINGS_SALT = 141
+HAPPENINGS_SALT, DECLARED_SALT = 141, 142
 AFTER_LETTER = ("park", "park", "continue", "park", "park", "stop")
 STOP_SECONDS = 3.0
 """Within this time a listener that reaches PostgreSQL knows that a key is blocked."""
@@ -48,6 +48,7 @@ def ordered(seed: int) -> Schedule:
         happenings, fixed = tuple(_healing(one) for one in happenings if one.content == 0), True
     return msgspec.structs.replace(
         usual,
+        declared=_declared(seed, usual),
         happenings=happenings,
         after_letter=after_letter,
         faults=tuple(one for one in usual.faults if one.what not in (*RESTORES, *JOURNAL_RESTORES, "retention")),
@@ -58,6 +59,12 @@ def ordered(seed: int) -> Schedule:
         order_by=PATH,
         fixed_at=rng.uniform(2.0, 6.0) if fixed else 0.0,
     )
+
+
+def _declared(seed: int, usual: Schedule) -> str:
+    """Choose what declares the key. Rows without a handler have no routes."""
+    place = random.Random(seed * 2_654_435_761 + DECLARED_SALT).choice(("", "", "route", "source"))
+    return "source" if place == "route" and (usual.work == "recorded" or usual.effects) else place
 
 
 def _healing(one: Happening) -> Happening:
@@ -185,12 +192,14 @@ class OrderedHealing:
         """The letters that may be tried some time."""
         memory = self._process.scene.postgres.memory
         first = memory.firsts()
+        # A letter whose event was stored, and which could not be resolved then, is tried again.
+        stored = {one for one, buried in memory.by_letter().items() if buried in memory.rows}
         return [
             (disk, letter)
             for disk in self._disks()
             for letter, reason in disk.fleet.values()
             if may_heal(self._process.scene, letter, reason)
-            and (letter.letter_id in first if letter.order_key else reason == "stopped")
+            and (letter.letter_id in first | stored if letter.order_key else reason == "stopped")
         ]  # fmt: skip
 
     async def groups(self, most: int) -> Sequence[HealingGroup]:

@@ -285,6 +285,10 @@ class PostgresMemory:
         first = {one.order_key: one for one in sorted(keyed, key=lambda one: -one.place)}
         return {one.letter_id for one in first.values() if one.letter_id}
 
+    def by_letter(self) -> dict[str, str]:
+        """The claims of buried events, by letter."""
+        return {one.letter_id: name for name, one in self.buried.items() if one.letter_id}
+
     def probe(self) -> Blocked | None:
         return BLOCKED if self.locked else None
 

@@ -193,7 +193,7 @@ class SimulatedConnection:
         self._store = store
         self._transaction = transaction
 
-    async def execute(self, effect: str) -> None:
+    async def execute(self, effect: str, *, timeout: float | None = None) -> None:
         """Write an effect in the transaction."""
         memory = self._store.session.memory
         await self._store.session.ask(f"effect {effect}", lambda: memory.add_effect(self._transaction, effect))

@@ -77,6 +77,8 @@ class Schedule(msgspec.Struct, frozen=True):
     """From when until when something is away that the handler needs for every event."""
     order_by: str = ""
     """The path of the key in whose order events are processed."""
+    declared: str = ""
+    """What declares that key: ``route`` or ``source``, while ORDER_BY names a field that no event has; else ORDER_BY."""
     after_letter: str = "park"
     """What later events of a key do once one is a letter."""
     fixed_at: float = 0.0

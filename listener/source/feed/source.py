@@ -83,6 +83,11 @@ class FeedSource:
         return self.feed.resumes
 
     @property
+    def key(self) -> str:
+        """The path of the key of its events; empty if the feed declares none."""
+        return self.feed.key
+
+    @property
     def shared(self) -> bool:
         """See ``Source``."""
         return self.feed.shared
