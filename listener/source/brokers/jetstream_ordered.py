@@ -59,6 +59,7 @@ class OrderedJetStream:
     """A ``Source``."""
 
     shared = False
+    partitioned = False
     resumes = True
 
     def __init__(
