@@ -95,7 +95,9 @@ async def an_empty_stream_begins_with_its_first_message(broker: OrderedJetStream
 
 
 async def an_event_without_an_id_is_known_by_its_place(broker: OrderedJetStreamBroker) -> None:
-    await broker.publish([b'{"payload":1}', b'{"payload":1}', b"[1]", b'{"event_id":"own"}'], ids=[None, None, "x", "y"])
+    await broker.publish(
+        [b'{"payload":1}', b'{"payload":1}', b"[1]", b'{"event_id":"own"}'], ids=[None, None, "x", "y"]
+    )
     ids = []
     for _ in range(2):
         async with AsyncExitStack() as stack:
