@@ -97,8 +97,8 @@ def check_order(order_by: str, sources: Sequence[Source], routes: Mapping[str, s
     if wrong:
         raise Misconfigured(
             f"{', '.join([*said, *own])} cannot be kept for {masked(', '.join(wrong))}: it gives each message to any "
-            "member of the group, so no member knows which came before. Use a stream that all members read, such as one "
-            "of JetStream with ?ordered=true, or Kafka with the same key"
+            "member of the group, so no member knows which came before. Use a stream that all members read, such as "
+            "one of JetStream with ?ordered=true, or Kafka with the same key"
         )
 
 

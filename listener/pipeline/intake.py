@@ -1,9 +1,9 @@
 """The intake: limits the events in a listener's memory, by count and bytes. Each event enters and leaves here, once.
 
-An event that is in memory already is not claimed a second time: its copy follows the first and ends with it. A copy with
-other content will be a conflict, whose letter blocks its key, so it keeps its place among the events of that key. So does one
-that was read again, which may be processed again. A frame that is not a valid event enters too, marked for burial, under
-a name made from its bytes.
+An event that is in memory already is not claimed a second time: its copy follows the first and ends with it. A copy
+with other content will be a conflict, whose letter blocks its key, so it keeps its place among the events of that key.
+So does one that was read again, which may be processed again. A frame that is not a valid event enters too, marked
+for burial, under a name made from its bytes.
 """
 
 import asyncio
@@ -236,7 +236,7 @@ class Intake:
             (self._affinity.put_behind if behind else self._affinity.put_all)((flight,))
 
     def comes_first(self, flight: InFlight) -> bool:
-        """Return whether this takes a place of its own: as the first of its name in memory, or among those of its key."""
+        """Return whether this takes a place of its own: as the first of its name, or among the events of its key."""
         first = self._inside.setdefault(flight.request.event_id, flight)
         flight.follows = first is not flight
         if not flight.follows:

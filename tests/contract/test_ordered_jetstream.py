@@ -115,7 +115,7 @@ async def a_stream_that_does_not_exist_is_named(broker: OrderedJetStreamBroker) 
 
 
 async def a_stream_that_forgets_what_others_read_is_refused(broker: OrderedJetStreamBroker) -> None:
-    with pytest.raises(SourceEnded, match="forgets what its consumers have read .* leave out ordered=true"):
+    with pytest.raises(SourceEnded, match=r"forgets what its consumers have read .* leave out ordered=true"):
         async with broker.source().open(cursor_of(broker, broker.source())):
             pass
 

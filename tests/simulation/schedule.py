@@ -78,7 +78,7 @@ class Schedule(msgspec.Struct, frozen=True):
     order_by: str = ""
     """The path of the key in whose order events are processed."""
     declared: str = ""
-    """What declares that key: ``route`` or ``source``, while ORDER_BY names a field that no event has; else ORDER_BY."""
+    """What declares that key: ``route`` or ``source``, and ORDER_BY names a field that no event has; else ORDER_BY."""
     after_letter: str = "park"
     """What later events of a key do once one is a letter."""
     fixed_at: float = 0.0

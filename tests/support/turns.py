@@ -1,5 +1,6 @@
 """Whether the events of each key came in their order, from records alone. Imports nothing of the product. Pure."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 
@@ -27,4 +28,4 @@ def out_of_turn(runs: Sequence[str], rows: Sequence[str], published: Mapping[str
 
 
 def _neighbours(events: Sequence[str]) -> Iterable[tuple[str, str]]:
-    return zip(events, events[1:], strict=False)
+    return itertools.pairwise(events)

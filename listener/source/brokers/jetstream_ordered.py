@@ -47,8 +47,8 @@ def ordered_options_of(address: BrokerAddress, *, group: str) -> OrderedOptions:
     """Return the settings for this address."""
     if wrong := [one for one in OF_SHARED if one in address.options]:
         raise Misconfigured(
-            f"SOURCE={address.name}: {' and '.join(wrong)} belong to a shared consumer, and ordered=true reads the whole "
-            "stream without one"
+            f"SOURCE={address.name}: {' and '.join(wrong)} belong to a shared consumer, and ordered=true reads the "
+            "whole stream without one"
         )
     if address.options["ordered"] != "true":
         raise Misconfigured(f"SOURCE={address.name}: ordered is true, or left out")
@@ -99,7 +99,8 @@ class OrderedJetStream:
         name = self._options.address.path
         if (kept := stream.config.retention) not in (None, RetentionPolicy.LIMITS):
             raise SourceEnded(Loss(
-                f"the stream {name} forgets what its consumers have read (its retention is {kept}): leave out ordered=true"
+                f"the stream {name} forgets what its consumers have read (its retention is {kept}): "
+                "leave out ordered=true"
             ))  # fmt: skip
         if after is not None and _number(after) > (end := stream.state.last_seq + 1):
             raise SourceEnded(Loss(

@@ -63,7 +63,8 @@ class Shop:
     async def waiting(self) -> int:
         """How many events PostgreSQL has as letters, without a row."""
         return int(await self._database.fetchval(
-            "select count(*) from unlost.buried b where not exists (select from unlost.events where event_id = b.event_id)"
+            "select count(*) from unlost.buried b"
+            " where not exists (select from unlost.events where event_id = b.event_id)"
         ))  # fmt: skip
 
     @property
@@ -77,7 +78,7 @@ class Shop:
     async def until_settled(self, rows: int = 0) -> None:
         """Wait until each event is a row or a letter, and so many are rows."""
         async with asyncio.timeout(SECONDS):
-            while (stored := len(await self.rows())) < rows or stored + await self.waiting() < self.count:
+            while (stored := len(await self.rows())) < rows or stored + await self.waiting() < self.count:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def until_stored(self, count: int) -> None:
