@@ -12,12 +12,12 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from tests.contract.wire import Wire
-from tests.simulation.by_hand import HandWire
+from tests.simulation.by_hand import HandLink
 from tests.simulation.hooks import Hooks
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedPostgresClaims, SimulatedStore
 from tests.simulation.redis import RedisMemory, SimulatedRedisClaims
+from tests.support.cutting_proxy import CuttingProxy
 from tests.support.one_redis import OneRedis
 from tests.support.yardstick import Yardstick
 from unlost.listener.claims.postgres.adapter import PostgresClaims
@@ -100,8 +100,8 @@ class Place:
         address = read_address(self.url)
         return [address.of("127.0.0.1", node.port) for node in self.cluster.primaries()]
 
-    def wire(self) -> Wire | HandWire:
-        return Wire(self.url)
+    def wire(self) -> CuttingProxy | HandLink:
+        return CuttingProxy(self.url)
 
     async def close(self) -> None:
         for close in self._closing:
@@ -113,12 +113,12 @@ class SimulatedPlace(Place):
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind, "")
-        self._wire = HandWire()
+        self._wire = HandLink()
         self._redis = RedisMemory(time.monotonic, Hooks())
         self._postgres = PostgresMemory(time.monotonic, Hooks())
 
-    def listener(self, token: str = "a", *, lease: float = LEASE, url: str | HandWire | None = None) -> Claims:
-        wire = HandWire(refused=True) if isinstance(url, str) else url or self._wire
+    def listener(self, token: str = "a", *, lease: float = LEASE, url: str | HandLink | None = None) -> Claims:
+        wire = HandLink(refused=True) if isinstance(url, str) else url or self._wire
         if self.kind == "simulated redis":
             return SimulatedRedisClaims(self._redis, wire, token=token, lease_seconds=lease)
         return SimulatedPostgresClaims(self._session(wire), token=token, lease_seconds=lease)
@@ -132,10 +132,10 @@ class SimulatedPlace(Place):
         for record in (*self._redis.records.values(), *self._postgres.claims.values()):
             record.until += seconds
 
-    def wire(self) -> Wire | HandWire:
-        return HandWire()
+    def wire(self) -> CuttingProxy | HandLink:
+        return HandLink()
 
-    def _session(self, wire: HandWire) -> Session:
+    def _session(self, wire: HandLink) -> Session:
         return Session(self._postgres, wire, timeout=1.0)
 
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from tests.simulation.by_hand import HandWire
+from tests.simulation.by_hand import HandLink
 from tests.simulation.hooks import Hooks
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedRegister, SimulatedStore
@@ -54,7 +54,7 @@ def sides(request: pytest.FixtureRequest) -> Sides:
         database = request.getfixturevalue("database")
         store = PostgresRows(database, instance_id="a", token="a")
         return store, PostgresLetterRegister(database, token="a")
-    session = Session(PostgresMemory(time.monotonic, Hooks()), HandWire(), timeout=1.0)
+    session = Session(PostgresMemory(time.monotonic, Hooks()), HandLink(), timeout=1.0)
     return SimulatedStore(session, token="a"), SimulatedRegister(session, token="a")
 
 

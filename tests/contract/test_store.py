@@ -10,8 +10,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from tests.contract.wire import Wire
-from tests.simulation.by_hand import HandWire
+from tests.simulation.by_hand import HandLink
 from tests.simulation.hooks import Hooks
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import (
@@ -22,6 +21,7 @@ from tests.simulation.postgres_adapters import (
     SimulatedRegister,
     SimulatedStore,
 )
+from tests.support.cutting_proxy import CuttingProxy
 from tests.support.yardstick import Yardstick
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.core.claim import ClaimRequest, Dead, Done, Won
@@ -109,8 +109,8 @@ class Real:
             await connection.execute("CREATE TABLE effects (n int PRIMARY KEY)")
 
     @contextlib.asynccontextmanager
-    async def wired(self) -> AsyncIterator[tuple[Rows, Wire | HandWire]]:
-        async with Wire(self._url) as wire:
+    async def wired(self) -> AsyncIterator[tuple[Rows, CuttingProxy | HandLink]]:
+        async with CuttingProxy(self._url) as wire:
             through = Database(wire.url, timeout=2.0, kind=self._kind)
             yield store_of(through), wire
             await through.close()
@@ -124,9 +124,9 @@ class Simulated:
 
     def __init__(self) -> None:
         self._memory = PostgresMemory(time.monotonic, Hooks())
-        self._session = self._open(HandWire())
+        self._session = self._open(HandLink())
 
-    def _open(self, wire: HandWire) -> Session:
+    def _open(self, wire: HandLink) -> Session:
         return Session(self._memory, wire, timeout=1.0, changed=wire.changed)
 
     def store(self, token: str = "a") -> Rows:
@@ -142,7 +142,7 @@ class Simulated:
         return SimulatedCursors(self._session)
 
     def membership(self, token: str, *, life: float = 4.0, **handler: Any) -> Membership:
-        return SimulatedMembership(self._open(HandWire()), token=token, life_seconds=life, **handler)
+        return SimulatedMembership(self._open(HandLink()), token=token, life_seconds=life, **handler)
 
     async def count(self) -> int:
         return len(self._memory.rows)
@@ -154,8 +154,8 @@ class Simulated:
         pass
 
     @contextlib.asynccontextmanager
-    async def wired(self) -> AsyncIterator[tuple[Rows, Wire | HandWire]]:
-        wire = HandWire()
+    async def wired(self) -> AsyncIterator[tuple[Rows, CuttingProxy | HandLink]]:
+        wire = HandLink()
         yield SimulatedStore(self._open(wire), token="a"), wire
 
 
@@ -516,7 +516,7 @@ async def test_a_connection_that_cannot_be_made_ready_is_given_to_nobody(
 async def test_a_silent_server_is_known_in_time_and_the_pool_heals(
     database: Database, database_url: str, kind: ConnectionKind
 ) -> None:
-    async with Wire(database_url) as wire:
+    async with CuttingProxy(database_url) as wire:
         through = Database(wire.url, timeout=0.5, connect_timeout=0.5, kind=kind)
         store = store_of(through)
         await asyncio.gather(*(store.insert([row(f"warm{i}")]) for i in range(8)))

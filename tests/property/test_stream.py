@@ -26,7 +26,7 @@ Message = bytes | Oversized
 DATA = (Opcode.CONT, Opcode.TEXT, Opcode.BINARY)
 
 
-class Wire(asyncio.Transport):
+class StreamTransport(asyncio.Transport):
     """The transport of a stream. It records what is written, and whether reading is paused."""
 
     def __init__(self) -> None:
@@ -144,10 +144,10 @@ def unmasked(answered: bytes) -> bytes:
     return b"".join(sent(one) for one in server.events_received() if isinstance(one, Frame)) + b"<end>" * ended
 
 
-async def streaming(pieces: Sequence[bytes], largest: int = LIMIT) -> tuple[FastConnection, Wire]:
+async def streaming(pieces: Sequence[bytes], largest: int = LIMIT) -> tuple[FastConnection, StreamTransport]:
     """A stream that received these pieces, after the server's handshake."""
     client = ClientProtocol(parse_uri("ws://source/"), max_size=LONGEST_FRAME)
-    stream, wire = FastConnection(client, largest=largest, ping_interval=None), Wire()
+    stream, wire = FastConnection(client, largest=largest, ping_interval=None), StreamTransport()
     stream.connection_made(wire)
     answer = shaken(client)
     first, *rest = pieces

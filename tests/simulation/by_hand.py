@@ -9,8 +9,8 @@ from tests.simulation.wire import BLOCKED, Lost
 T = TypeVar("T")
 
 
-class HandWire:
-    """Has the interface of ``tests.contract.wire.Wire``. Its ``url`` is the wire itself."""
+class HandLink:
+    """Has the interface of ``tests.support.cutting_proxy.CuttingProxy``. Its ``url`` is the wire itself."""
 
     def __init__(self, *, refused: bool = False) -> None:
         self.cuts = 0

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Seen, Transaction, same_content
-from tests.simulation.wire import BLOCKED, Blocked, Lost, Wire
+from tests.simulation.wire import BLOCKED, Blocked, Lost, ServerLink
 from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, HeldClaim, Verdict
 from unlost.listener.core.effects import NewEffect
 from unlost.listener.core.errors import Transient
@@ -25,7 +25,7 @@ class Session:
     """The parts that a process's adapters share: the wire, and the claims table that was seen last."""
 
     def __init__(
-        self, memory: PostgresMemory, wire: Wire, *, timeout: float, changed: Callable[[], None] = lambda: None
+        self, memory: PostgresMemory, wire: ServerLink, *, timeout: float, changed: Callable[[], None] = lambda: None
     ) -> None:
         self.memory = memory
         self.wire = wire

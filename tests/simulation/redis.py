@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from tests.simulation.hooks import Hooks
-from tests.simulation.wire import Lost, Server, Wire
+from tests.simulation.wire import Lost, Server, ServerLink
 from tests.simulation.world import World
 from unlost.listener.core.claim import (
     UNHANDLED,
@@ -214,7 +214,7 @@ class SimulatedRedisClaims:
     """``Claims`` in a simulated Redis. Like the real adapter, it retries a lost request once, at once."""
 
     def __init__(
-        self, memory: RedisMemory, wire: Wire, *, token: str, lease_seconds: float, timeout: float = 0.3
+        self, memory: RedisMemory, wire: ServerLink, *, token: str, lease_seconds: float, timeout: float = 0.3
     ) -> None:
         self._memory = memory
         self._wire = wire

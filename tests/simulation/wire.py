@@ -25,7 +25,7 @@ class Lost(Exception):
     """No answer: refused, cut, or too late. Whether the request took effect is unknown."""
 
 
-class Wire(Protocol):
+class ServerLink(Protocol):
     """How an adapter reaches its server."""
 
     def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> Awaitable[T]:
@@ -295,5 +295,5 @@ class SimulatedWire:
         return future
 
     def hang_up(self, callback: Callable[[], None]) -> None:
-        """See ``Wire``. Whatever was sent earlier on the connection arrives earlier."""
+        """See ``ServerLink``. Whatever was sent earlier on the connection arrives earlier."""
         self.link.hang_up(self.process, callback)

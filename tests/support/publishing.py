@@ -29,7 +29,7 @@ LIMIT = 2_000
 TURNS = 100
 
 
-class Wire(asyncio.Transport):
+class PublishTransport(asyncio.Transport):
     """The transport of a connection. It keeps what is written."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Connected:
         self.protocol: GuardedProtocol = made(
             config=config, server_state=self.state, app_state={}, admission=self.admission
         )
-        self.wire = Wire()
+        self.wire = PublishTransport()
         self.protocol.connection_made(self.wire)
 
     async def read(self, piece: bytes) -> None:

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from tests.contract.wire import Wire
+from tests.support.cutting_proxy import CuttingProxy
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 from unlost.dlq.record.file import read_letters
@@ -301,7 +301,7 @@ async def test_an_orderly_stop_gives_claims_back_at_once_and_counts_no_takeover(
 @pytest.mark.parametrize("form", ["", handler(with_row)])
 async def test_a_row_whose_every_reply_was_lost_is_no_letter(servers: dict, form: str):
     await create_effects(servers["database_url"])
-    async with Wire(servers["database_url"]) as wire, running_source() as source:
+    async with CuttingProxy(servers["database_url"]) as wire, running_source() as source:
         wired = {**servers, "database_url": wire.url, "insert_attempts": "1", "handle_attempts": "1"}
         async with running_listener(ws_url=source.url, **wired, handler=form) as one:
             await source.wait_for_clients(1)
@@ -337,7 +337,7 @@ async def test_a_drain_gives_back_at_once_what_has_not_begun(servers: dict):
 
 
 async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict):
-    async with Wire(servers["redis_url"]) as wire, running_source() as source:
+    async with CuttingProxy(servers["redis_url"]) as wire, running_source() as source:
         same = {**servers, "lease": "60", "redis_timeout": "5", "source_resumes": "yes"}
         one = running_listener(
             ws_url=source.url, **{**same, "redis_url": wire.url}, handler=handler(hang_on_e0), shutdown_timeout="0"

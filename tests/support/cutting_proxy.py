@@ -6,7 +6,7 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 
-class Wire:
+class CuttingProxy:
     """Between a client and a server. ``cut_reply`` lets one request through and cuts the connection at the reply."""
 
     def __init__(self, url: str) -> None:
