@@ -1,4 +1,4 @@
-"""A TCP proxy in the test's own loop that swallows, cuts or passes what goes over the wire."""
+"""A TCP proxy in the test's own loop that swallows, cuts or passes what passes through it."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ class CuttingProxy:
 
     @property
     def url(self) -> str:
-        """The server's address by way of this wire."""
+        """The server's address by way of this proxy."""
         assert self._server
         port = self._server.sockets[0].getsockname()[1]
         login = self._parts.netloc.rpartition("@")[0]
@@ -66,8 +66,8 @@ class CuttingProxy:
             async with asyncio.TaskGroup() as group:
                 up = group.create_task(self._up(reader, server_writer, armed))
                 down = group.create_task(self._down(server_reader, writer, armed))
-                for one, other in ((up, down), (down, up)):
-                    one.add_done_callback(lambda _, other=other: other.cancel())
+                up.add_done_callback(lambda _: down.cancel())
+                down.add_done_callback(lambda _: up.cancel())
         for end in (writer, server_writer):
             if end is not None:
                 end.transport.abort()
