@@ -66,6 +66,8 @@ class Layout:
     """Maps a listener's name and a server's address to the address that it connects to, such as a fault proxy's."""
     console_extra: Mapping[str, str] = field(default_factory=dict)
     """Settings for the console only, and for the replays that it runs."""
+    journal_url: str = ""
+    """The producer's journal, if it is on a server."""
     tokens: LocalTokens | None = None
     """Without tokens, anybody on this machine may use the system."""
 
@@ -127,7 +129,9 @@ class Layout:
 
     def producer(self) -> Child:
         """The producer, not yet started."""
-        return self._producer("producer", Pair(self.ports.producer, self.ports.stream), str(self.journal))
+        return self._producer(
+            "producer", Pair(self.ports.producer, self.ports.stream), self.journal_url or str(self.journal)
+        )
 
     def producers(self, database_url: str, ports: Sequence[Pair]) -> list[Child]:
         """Producers that share a journal in PostgreSQL, not yet started. A balancer has the ports of this layout."""
@@ -241,7 +245,7 @@ def write_environment(layout: Layout, database_url: str, redis_url: str, *, jour
         "PRODUCER_URL": layout.producer_url,
         "LISTENERS": ",".join(layout.listener_urls),
         "LETTERS": ",".join(map(str, layout.letter_files)),
-        "JOURNAL": journal or str(layout.journal),
+        "JOURNAL": journal or layout.journal_url or str(layout.journal),
         **({"CONSOLE_URL": layout.console_url} if layout.console_url else {}),
         **({"UNLOST_TOKEN": layout.tokens.user} if layout.tokens else {}),
     }

@@ -130,6 +130,10 @@ PRODUCER = (
           "killed, and after it is back the other.",
           damage=kill("producer-1"), during=revive_first_and_kill_second, heal=start("producer-2"),
           bars=Bars(progress=3.0), progress_from="damage", producers=2),
+    Drill("jetstream-node-killed", "The producer keeps its journal in JetStream, on three nodes. The leader of its "
+          "stream is killed.",
+          damage=kill("journal"), heal=start("journal"), bars=Bars(progress=10.0, felt=False), progress_from="damage",
+          journal_nodes=True, settings={"max_event_bytes": "500000"}),
 )  # fmt: skip
 
 LISTENERS = (

@@ -95,6 +95,8 @@ class Drill:
     producers: int = 1
     """How many producers there are. Several share a journal in PostgreSQL, behind an HAProxy, which must be installed.
     Listeners must then declare no gap."""
+    journal_nodes: bool = False
+    """Whether the producer keeps its journal in JetStream, on three nodes. Listeners must then declare no gap."""
     wires: bool = False
     """Whether it needs a fault proxy on every wire."""
     fills_disk: bool = False
@@ -125,6 +127,7 @@ class Drill:
             or self.standby
             or self.pooled
             or self.producers > 1
+            or self.journal_nodes
             or self.wires
             or self.fills_disk
             or self.few_connections

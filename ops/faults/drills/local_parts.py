@@ -19,6 +19,7 @@ from unlost.ops.faults.drills.drill import Drill
 from unlost.ops.faults.drills.feeds import DescribedFeed
 from unlost.ops.faults.drills.hoard import Hoard
 from unlost.ops.faults.drills.marks import ConsoleAt
+from unlost.ops.faults.drills.nodes import JournalNodes
 from unlost.ops.faults.drills.stage import StageError, Wires
 from unlost.ops.faults.drills.wires import ProxyWires
 from unlost.ops.system import copies
@@ -43,6 +44,7 @@ class LocalParts:
         wires: ProxyWires | None,
         broker: brokers.Broker | None = None,
         feed: DescribedFeed | None = None,
+        nodes: JournalNodes | None = None,
     ) -> None:
         layout = system.layout
         self.producer_url = layout.producer_url
@@ -55,6 +57,7 @@ class LocalParts:
         self._wires = wires
         self._broker = broker
         self._feed = feed
+        self._nodes = nodes
         self._hoard: Hoard | None = None
         self._lock: asyncpg.Connection | None = None
         self._second: Layout | None = None
@@ -106,9 +109,13 @@ class LocalParts:
                 self._listener(part).ask_to_stop()
 
     async def kill(self, part: str) -> None:
-        """Send SIGKILL to it and its children. Of a broker's cluster, to the node that leads the consumer."""
+        """Send SIGKILL to it and its children. Of a broker's cluster, to the node that leads the consumer, and of a
+        journal's, to the node that leads the stream."""
         if part == "broker" and self._broker is not None:
             (await self._broker.leader()).kill()
+            return
+        if part == "journal" and self._nodes is not None:
+            (await self._nodes.leader()).kill()
             return
         self._child(part).kill()
 
@@ -140,6 +147,8 @@ class LocalParts:
                 self._child(part).thaw()
             case "broker" if self._broker is not None:
                 self._broker.start_stopped()
+            case "journal" if self._nodes is not None:
+                self._nodes.start_stopped()
             case _:
                 await self._ended_if_asked(self._child(part))
                 self._child(part).start()

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from unlost.ops.faults.drills import brokers, second
+from unlost.ops.faults.drills import brokers, nodes, second
 from unlost.ops.faults.drills.drill import Drill
 from unlost.ops.faults.drills.feeds import described
 from unlost.ops.faults.drills.local_stage import HEALED, LocalStage
@@ -77,6 +77,7 @@ def local_stage(
         layout = fed.enter_context(_fed(data, replace(layout, console_extra=HEALED), drill.foreign))
         broker = fed.enter_context(brokers.brokered(data, layout, drill.broker))
         feed = fed.enter_context(described(data, layout, drill.feed))
+        layout, journal_nodes = fed.enter_context(nodes.streamed(data, layout, drill.journal_nodes))
         if wires:
             layout.extra["source_name"] = layout.stream_url
         options = FEW_CONNECTIONS if drill.few_connections else ()
@@ -93,7 +94,7 @@ def local_stage(
             write_environment(
                 layout, pair.url if pair else system.postgres.url, topology.url if topology else system.valkey.url
             )
-            stage = LocalStage(system, drill, wires, broker, feed)
+            stage = LocalStage(system, drill, wires, broker, feed, journal_nodes)
             if drill.two_groups:
                 stage.add_group(fed.enter_context(second.second_group(system)))
             yield stage
