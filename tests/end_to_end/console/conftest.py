@@ -117,6 +117,7 @@ def stage() -> Iterator[Stage]:
         "HANDLE_DELAY": "0.02",
         "HANDLE_ATTEMPTS": "2",
         "REDACT": "card",
+        "ORDER_BY": "payload.account",
     }
     with (
         running_system(listeners=2, console=True, token=TOKEN, **settings) as system,
