@@ -205,6 +205,8 @@ def measure_replay(count: int, handler: str, rounds: int) -> None:
         system = System(layout, lambda _: None, threading.Event(), by_socket=True)
         try:
             system.start()
+            for listener in system.listeners:  # they run only while they are measured
+                listener.stop()
             uvloop.run(_measured_replay(system, Path(name), count, handler, rounds))
         finally:
             system.stop()

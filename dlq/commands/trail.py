@@ -70,7 +70,7 @@ def _beside(settings: StoreSettings, files: Sequence[Path]) -> Path | None:
 def _into_file(settings: StoreSettings, files: Sequence[Path], act: Act) -> None:
     try:
         beside = files_of(settings, files)
-    except FileError as error:
+    except (FileError, UsageProblem) as error:
         warn_unwritten(error)
     else:
         note_beside(beside[0] if beside else settings.dead_letter_file, act)
