@@ -47,6 +47,7 @@ WRONG: list[tuple[type[Settings], dict[str, Any]]] = [
     (UpSettings, {"console_port": "0"}),
     (UpSettings, {"postgres": "mine"}),
     (UpSettings, {"redis": "mine"}),
+    (UpSettings, {"ha": "maybe"}),
     (ConsoleSettings, {"port": "70000"}),
     (ConsoleSettings, {"listeners": "127.0.0.1:3000"}),
     (ConsoleSettings, {"producer_url": "nonsense"}),

@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from tests.unit.feeds.test_sessions import Server, opened, serving, source_of, taken, until
 from unlost.listener.core.errors import Transient
 from unlost.listener.ports.source import Batch, SourceEnded
-from unlost.listener.source.feed import calls, events, line, moves
+from unlost.listener.source.feed import calls, connection, events, moves
 from unlost.listener.source.feed.calls import call
 from unlost.listener.source.feed.hook import Action, Beat, Event, Feed, NewConnection, Opening, Receipt, Send
 from unlost.listener.source.feed.source import FeedSource
@@ -105,7 +105,7 @@ async def test_a_feed_that_answers_nothing_to_a_hook_ends_the_attempt():
 
 
 async def test_what_arrives_before_the_answer_to_a_subscription_is_bounded(monkeypatch):
-    monkeypatch.setattr(line, "MOST_EARLY_BYTES", 100_000)
+    monkeypatch.setattr(connection, "MOST_EARLY_BYTES", 100_000)
     async with serving() as server:
 
         async def flood() -> None:
@@ -123,7 +123,7 @@ async def test_what_arrives_before_the_answer_to_a_subscription_is_bounded(monke
 
 async def test_a_feed_that_never_reads_holds_up_no_acknowledgement_for_ever(monkeypatch):
     """Its messages come; what is sent to it fills the socket."""
-    monkeypatch.setattr(line, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.3)
     big = "y" * 1_000_000
     text = """ack = '{"ack":"{e}"}'\nkeep = { e = "*" }\nid = "e\""""
     async with serving() as server:
