@@ -1,21 +1,24 @@
 """The promises of a connection pool, asked of a real PostgreSQL."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 import pytest
 
-from unlost.listener.core.errors import Unavailable
+from unlost.listener.core.errors import Transient, Unavailable
 from unlost.listener.core.event import parse
 from unlost.listener.fast import pool as lender_module
 from unlost.listener.fast.connection import OwnConnection
-from unlost.listener.fast.pool import ConnectionPool
+from unlost.listener.fast.pool import FAST, ConnectionPool
 from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.connections import ConnectionKind, PoolLimits
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.pool import PLAIN
 from unlost.listener.store.postgres.rows import PostgresRows
+from unlost.ops.system.postgres import PostgresServer
 
 MakePool = Callable[..., ConnectionPool]
 
@@ -256,3 +259,33 @@ async def test_a_server_that_gives_no_connection_is_known_in_time(database_url: 
             async with database.acquire("asking for one more"):
                 pass
     await database.close()
+
+
+@pytest.mark.parametrize("kind", [PLAIN, FAST], ids=["plain", "fast"])
+async def test_who_is_cancelled_ends_although_the_rollback_fails_too(
+    own_postgres: PostgresServer, kind: ConnectionKind
+) -> None:
+    database = Database(own_postgres.create_database("cancelled"), timeout=0.5, kind=kind)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        while not ended.is_set():  # as every task does that outlasts an outage
+            with contextlib.suppress(Transient):
+                async with database.acquire() as connection, connection.transaction():
+                    await connection.execute("select 1")
+                    own_postgres.freeze()
+                    begun.set()
+                    await connection.execute("select 2")
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+    try:
+        done, _ = await asyncio.wait({task}, timeout=20)
+        assert done, "the failed rollback swallowed the cancellation"
+        assert task.cancelled()
+    finally:
+        own_postgres.thaw()
+        ended.set()
+        await asyncio.wait({task})
+        await database.close()

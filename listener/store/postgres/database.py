@@ -203,13 +203,14 @@ class Borrowed:
     can be entered again, as long as it ``is_usable``; otherwise it must be given back.
     """
 
-    __slots__ = ("_connection", "_doing", "_kept", "_pool", "_react")
+    __slots__ = ("_cancels", "_connection", "_doing", "_kept", "_pool", "_react")
 
     def __init__(self, pool: Connections, doing: str, react: Callable[[BaseException], Awaitable[None]]) -> None:
         self._pool = pool
         self._react = react
         self._doing = doing
         self._kept = False
+        self._cancels = 0
         self._connection: Connection
 
     async def begin(self, longest_idle: int) -> HandlerTransaction:
@@ -233,6 +234,7 @@ class Borrowed:
                     await self._pool.end_begun(connection)
 
     async def __aenter__(self) -> Connection:
+        self._cancels = _cancels()
         if self._kept:
             self._kept = False
             return self._connection
@@ -244,7 +246,7 @@ class Borrowed:
             self._connection = await self._pool.acquire()
         except LIBRARY_ERRORS as error:
             await self._react(error)
-            raise not_begun(error, self._doing) from error
+            raise self._cancelled() or not_begun(error, self._doing) from error
         return self._connection
 
     async def __aexit__(
@@ -261,7 +263,17 @@ class Borrowed:
         with contextlib.suppress(*LIBRARY_ERRORS):
             await self._pool.release(self._connection)
         if isinstance(error, LIBRARY_ERRORS):
-            raise translated(error, self._doing) from error
+            raise self._cancelled() or translated(error, self._doing) from error
+
+    def _cancelled(self) -> asyncio.CancelledError | None:
+        """The cancellation of this task in the meantime. A rollback that failed after it has taken its place."""
+        return asyncio.CancelledError() if _cancels() > self._cancels else None
+
+
+def _cancels() -> int:
+    """How often this task was asked to end."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _cut_off(connection: Connection) -> None:
