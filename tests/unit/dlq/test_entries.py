@@ -9,7 +9,7 @@ from unlost.dlq.record.file import DamagedLine
 from unlost.dlq.record.letter import encode
 from unlost.dlq.record.outline import outline
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import OPEN
+from unlost.dlq.record.sidecar import OPEN, LetterState, later_than
 from unlost.dlq.store.entries import (
     LetterEntry,
     entries_of_files,
@@ -75,3 +75,8 @@ def test_what_only_the_careful_way_reads_has_an_outline_too() -> None:
     line = encode(type(one)(**{name: getattr(one, name) for name in one.__struct_fields__} | {"event": nested}))
     found = outline(line)
     assert (found.letter_id, found.event, found.last_at) == (one.letter_id, nested, one.last_at)
+
+
+@pytest.mark.parametrize(("last", "found"), [(None, 5.25), (5.0, 5.25), (5.25, 5.250001), (7.5, 7.500001)])
+def test_a_change_comes_right_after_the_one_before_although_clocks_differ(last: float | None, found: float):
+    assert later_than(LetterState(at=last), 5.25) == found

@@ -20,6 +20,7 @@ from unlost.dlq.record.file import (
     file_errors,
     read_letters,
     read_lines,
+    read_outlines,
     settled_size,
 )
 from unlost.dlq.record.letter import encode
@@ -142,3 +143,19 @@ def test_the_size_of_what_is_settled_is_that_of_the_file(path: Path):
     write(path, [letter("a"), letter("b")])
     assert settled_size(path) == path.stat().st_size
     assert len(list(read_letters(path, end=settled_size(path)))) == 2
+
+
+def test_what_came_after_a_plan_was_made_is_not_in_it(path: Path):
+    write(path, [letter("a")])
+    end = settled_size(path)
+    write(path, [letter("b")])
+    assert [one.event_id for one in read_outlines(path, end=end) if not isinstance(one, DamagedLine)] == ["a"]
+    assert len(list(read_outlines(path))) == 2
+
+
+def test_a_line_of_before_effects_had_letters_is_no_effects(path: Path):
+    write(path, [letter("a")])
+    assert b"effect" not in path.read_bytes()
+    (one,) = read_letters(path)
+    assert isinstance(one, Located)
+    assert one.letter.effect is None
