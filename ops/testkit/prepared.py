@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def start(server: PostgresServer) -> None:
         else:
             return
     server.launch()
-    asyncio.run(_fill(server))
+    with ThreadPoolExecutor(1) as thread:  # this one may run a loop: who asks is a test
+        thread.submit(asyncio.run, _fill(server)).result()
     if kept is not None:
         server.stop()
         _keep(directory, kept)

@@ -20,6 +20,7 @@ from unlost.producer.journal.sqlite import remains as in_file
 from unlost.producer.publish.accept import publication
 
 SECRET = "jane.doe@example.org"
+LARGEST = 10_000
 
 
 class Place:
@@ -28,7 +29,7 @@ class Place:
         self.keys = Keys(directory / "keys.json")
 
     def opened(self, *, encrypted: bool = True) -> Journal:
-        return open_journal(self.address, self.keys.codec_of() if encrypted else None)
+        return open_journal(self.address, LARGEST, self.keys.codec_of() if encrypted else None)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -40,7 +41,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 def event(event_id: str, customer: str = "17", space: str = "") -> Publication:
     body = f'{{"event_id":"{event_id}","payload":{{{space}"mail":"{SECRET}","customer":{customer}}}}}'
-    return publication(body.encode(), max_bytes=10_000)
+    return publication(body.encode(), max_bytes=LARGEST)
 
 
 def holds(directory: Path) -> bool:
@@ -80,7 +81,7 @@ def test_an_erased_subject_is_sent_as_what_becomes_a_letter(place: Place) -> Non
     assert not damaged_of(entries)
     assert second.body == event("b", "18").body
     with pytest.raises(InvalidEvent, match="its subject was erased") as caught:
-        parse(first.body, max_bytes=10_000)
+        parse(first.body, max_bytes=LARGEST)
     assert caught.value.event_id == "a"
     journal.append([[event("c")]], 1.0)  # accepted, so it is kept; listeners bury it
     assert journal.read(2, 9)[0].body == event("c").body
@@ -125,7 +126,7 @@ def test_a_producer_without_the_codec_does_not_start(place: Place) -> None:
 
 def test_no_published_event_looks_encrypted(place: Place) -> None:
     journal = place.opened(encrypted=False)
-    tricky = publication(b'{"unlost":"enc","kid":"k1","nonce":"","data":""}', max_bytes=10_000)
+    tricky = publication(b'{"unlost":"enc","kid":"k1","nonce":"","data":""}', max_bytes=LARGEST)
     journal.append([[tricky]], 1.0)
     journal.close()
     place.opened(encrypted=False).close()
