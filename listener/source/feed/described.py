@@ -52,7 +52,7 @@ class ProfileFeed(Feed):
 
     async def opening(self, after: str | None) -> Opening:
         """See ``Feed``."""
-        fill, connection = self._fill, self._profile.connection
+        fill, connection = self._fill, self._profile.wire
         if self._profile.url_from is not None:
             url = await self._called(self._profile.url_from)
         else:

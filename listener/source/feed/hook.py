@@ -21,7 +21,7 @@ class FeedStopped(Transient):
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """How to connect. ``compression``, ``proxy`` and the files of TLS are as in a profile's ``[connection]``."""
+    """How to connect. ``compression``, ``proxy`` and the files of TLS are as in a profile's ``[wire]``."""
 
     url: str
     headers: Mapping[str, str] = {}

@@ -84,7 +84,7 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Loaded:
     return Loaded(Path(name).name.removesuffix(".toml"), profile, variables)
 
 
-LATER = frozenset(("url", "url_from", "open", "reply", "heartbeat", "resume", "ack", "backfill", "connection"))
+LATER = frozenset(("url", "url_from", "open", "reply", "heartbeat", "resume", "ack", "backfill", "wire"))
 """Keys whose texts are sent, so that a renewed secret is used."""
 
 

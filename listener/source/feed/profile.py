@@ -206,7 +206,7 @@ class Profile(Table):
     )
     fresh: Seconds | None = Field(None, description="seconds without any message after which a gap is declared")
     backfill: Backfill | None = Field(None, description="HTTP call that fetches what a gap has missed")
-    connection: ConnectionTable = Field(
+    wire: ConnectionTable = Field(
         default_factory=lambda: ConnectionTable.model_validate({}), description="the connection itself"
     )
 

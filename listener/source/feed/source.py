@@ -255,5 +255,5 @@ def tls_of(opening: Opening) -> ssl.SSLContext | None:
         if opening.cert is not None:
             context.load_cert_chain(opening.cert, opening.key)
     except (OSError, ssl.SSLError) as error:
-        raise SourceEnded(Loss(f"the files of [connection] cannot be used: {error}")) from None
+        raise SourceEnded(Loss(f"the files of [wire] cannot be used: {error}")) from None
     return context

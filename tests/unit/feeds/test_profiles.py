@@ -50,15 +50,15 @@ WRONG = [
     (f"{FROM}headers = {{ Authorization = 'xapp-1' }}", "url_from.headers: the header Authorization holds a secret"),
     (f"{FROM}body = 3", "url_from.body: input should be a valid string"),
     (f"{FROM}at = 'a[*]'", "url_from.at: only the path of each may hold [*]"),
-    ("connection = 3", f"connection: {TABLE}"),
-    ("[connection]\nheaders = 'A: b'", f"connection.headers: {TABLE}"),
-    ("[connection]\nsubprotocols = 'x'", "connection.subprotocols: input should be a valid list"),
-    ("[connection]\nca = 3", "connection.ca: input should be a valid string"),
-    ("[connection]\ncert = 3", "connection.cert: input should be a valid string"),
-    ("[connection]\nkey = 3", "connection.key: input should be a valid string"),
+    ("wire = 3", f"wire: {TABLE}"),
+    ("[wire]\nheaders = 'A: b'", f"wire.headers: {TABLE}"),
+    ("[wire]\nsubprotocols = 'x'", "wire.subprotocols: input should be a valid list"),
+    ("[wire]\nca = 3", "wire.ca: input should be a valid string"),
+    ("[wire]\ncert = 3", "wire.cert: input should be a valid string"),
+    ("[wire]\nkey = 3", "wire.key: input should be a valid string"),
     ("[[open]]\nsend = 'a'\n[[open]]\nwithin = 3\nsend = 4", "open[1].send: input should be a valid string"),
     ("[[open]]\nwait = 'a'\n[[open]]\nwait = 4\n", "open[1].wait: a condition is written"),
-    ("[connection]\nheader = {}", "connection.header: there is no such key"),
+    ("[wire]\nheader = {}", "wire.header: there is no such key"),
     ("url_from = { url = 'https://x/' }", "a profile has either url or url_from"),
     ("open = [{ sent = 'x' }]", "open[0].sent: there is no such key"),
     ("open = [{ send = 'x', within = 0 }]", "open[0].within: input should be greater than 0"),
@@ -89,7 +89,7 @@ WRONG = [
     ("ack = { at_once = true }", "ack.send: is missing"),
     ("stop_on = [{}]", "stop_on[0]: a condition is written"),
     ("fresh = 0", "fresh: input should be greater than 0"),
-    ("[connection]\nheaders = { Authorization = 'Bearer abc' }",
+    ("[wire]\nheaders = { Authorization = 'Bearer abc' }",
      "the header Authorization holds a secret; write ${NAME}"),
     ("backfill = 'https://x/'", "backfill: must be a table, written { key = value }"),
     ("backfill = { url = 'api.example' }", "backfill.url: must begin with"),
@@ -111,11 +111,11 @@ WRONG = [
     ("backfill = { url = 'https://x/', within = 0 }", "backfill.within: input should be greater than 0"),
     ("backfill = { url = 'https://x/', tries = 101 }", "backfill.tries: input should be less than or equal to 100"),
     ("lines = true\nack = 'x'", "lines and ack do not go together"),
-    ("[connection]\nproxy = 'proxy:8080'", "connection.proxy: must begin with"),
-    ("[connection]\nkey = '/etc/key.pem'", "connection: key is given without cert"),
-    ("[connection]\ncompression = 'brotli'", "connection.compression: input should be a valid boolean"),
+    ("[wire]\nproxy = 'proxy:8080'", "wire.proxy: must begin with"),
+    ("[wire]\nkey = '/etc/key.pem'", "wire: key is given without cert"),
+    ("[wire]\ncompression = 'brotli'", "wire.compression: input should be a valid boolean"),
     ("reply = [{ when = 'a', send = '${NOWHERE}' }]", "reply[0].send: the environment variable NOWHERE is not set"),
-    ("[connection]\nheaders = { A = 'file:/nowhere/at/all' }", "connection.headers.A: /nowhere/at/all cannot be read"),
+    ("[wire]\nheaders = { A = 'file:/nowhere/at/all' }", "wire.headers.A: /nowhere/at/all cannot be read"),
 ]  # fmt: skip
 
 
@@ -124,7 +124,7 @@ RELATIONS = {
     "overlap needs cursor", "lines and ack do not go together",
 }  # fmt: skip
 """Mistakes of the whole profile stand on no line of their own."""
-OF_TABLES = {"connection: key is given without cert"}
+OF_TABLES = {"wire: key is given without cert"}
 
 
 def written(text: str) -> str:
@@ -160,7 +160,7 @@ def keys_of(table: type[BaseModel], name: str = "") -> Iterator[str]:
 def test_every_key_has_a_mistake_that_is_tested():
     sentences = [mistake_in(text).split(": ") for text, _ in WRONG]
     tried = {re.sub(r"\[\d+\]", "", name) for _, name, *_ in sentences}
-    assert {"open.within", "url_from.at", "connection.key"} <= set(keys_of(Profile))
+    assert {"open.within", "url_from.at", "wire.key"} <= set(keys_of(Profile))
     relations = {"overlap"}  # tried with a number alone
     assert set(keys_of(Profile)) - tried - relations == set()
 
@@ -184,7 +184,7 @@ def test_url_and_id(text: str, sentence: str):
 
 
 def test_all_mistakes_come_at_once_in_the_order_of_lines():
-    text = 'id = "a..b"\nurl = "wss://x/"\nfresh = 0\nids = 1\n[connection]\nsubprotocol = "x"\n'
+    text = 'id = "a..b"\nurl = "wss://x/"\nfresh = 0\nids = 1\n[wire]\nsubprotocol = "x"\n'
     with pytest.raises(Misconfigured) as refused:
         parse(text, "f.toml", {})
     assert [mistake.split(":")[0] for mistake in refused.value.mistakes] == [
@@ -196,9 +196,9 @@ def test_values_come_from_the_environment_and_from_files_and_are_masked(tmp_path
     secret = tmp_path / "token"
     secret.write_text("sesame-token\n")
     loaded = parse(
-        f'{GOOD}[connection]\nheaders = {{ A = "Bearer ${{TOKEN}}", B = "file:{secret}" }}', "f", {"TOKEN": "open-up"}
+        f'{GOOD}[wire]\nheaders = {{ A = "Bearer ${{TOKEN}}", B = "file:{secret}" }}', "f", {"TOKEN": "open-up"}
     )
-    headers = {name: loaded.variables.fill(value) for name, value in loaded.profile.connection.headers.items()}
+    headers = {name: loaded.variables.fill(value) for name, value in loaded.profile.wire.headers.items()}
     assert headers == {"A": "Bearer open-up", "B": "sesame-token"}
     assert loaded.variables.hide("Bearer open-up and sesame-token") == "Bearer *** and ***"
     assert "open-up" not in repr(loaded.profile)

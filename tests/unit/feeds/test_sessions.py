@@ -236,7 +236,7 @@ async def test_the_cursor_and_headers_and_subprotocols_are_asked_for(tmp_path: P
     token = tmp_path / "token"
     token.write_text("first")
     text = f"""cursor = "t"\nresume = {{ query = "since" }}\noverlap = 5\nid = "id"
-[connection]\nheaders = {{ Authorization = "file:{token}" }}\nsubprotocols = ["feed.v1"]"""
+[wire]\nheaders = {{ Authorization = "file:{token}" }}\nsubprotocols = ["feed.v1"]"""
     async with serving() as server:
         source = source_of(text, server)
         async with opened(source, "1725911162329308"):
