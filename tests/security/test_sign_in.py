@@ -340,7 +340,7 @@ def test_nothing_of_a_sign_in_is_in_the_log(console: RunningConsole, provider: I
     assert '"signed_out"' in lines
     assert NAME in lines
     secrets = [session, "s3cret", *provider.tokens]
-    assert len(secrets) > 20
+    assert len(provider.tokens) >= 3, "of this sign-in at least, whichever tests ran before"
     assert [one for one in secrets if one in lines] == []
 
 
