@@ -9,12 +9,10 @@ and ends as a duplicate of its row.
 """
 
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import msgspec
-import structlog
 
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.entries import unreadable
@@ -33,11 +31,10 @@ from unlost.producer.journal.loop_thread import LoopThread
 from unlost.producer.journal.nats_address import JetStreamAddress, read_address
 from unlost.producer.journal.port import READ_BYTES, Entry, HistoryLost, JournalError, JournalStats, Written
 from unlost.producer.journal.publications import DIGEST_BYTES, Publications
+from unlost.producer.journal.starting import START_ATTEMPTS, START_DELAY, open_patiently
 from unlost.producer.journal.timelines import Timelines
 
 T = TypeVar("T")
-START_ATTEMPTS = 10
-START_DELAY = 3.0
 WRITTEN = "written"
 UNKNOWN_DIGEST = bytes(DIGEST_BYTES)
 """Of an entry that retention has taken. An empty one would say that it is damaged."""
@@ -62,26 +59,17 @@ class JetStreamJournal:
         self._appender = Appender(self._session, plain)
         self._name = secrets.token_hex(8)
         try:
-            self._start(largest_body, attempts, delay)
+            open_patiently(
+                lambda: self._do("opened", lambda: self._session.open(largest_body)),
+                attempts,
+                delay,
+                final=(HistoryLost, Unfit),
+            )
         except BaseException:
             self.close()
             raise
         self.identity = self._session.identity
         self.timelines: Timelines = self._session.history.timelines
-
-    def _start(self, largest_body: int, attempts: int, delay: float) -> None:
-        for attempt in range(1, attempts + 1):
-            try:
-                self._do("opened", lambda: self._session.open(largest_body))
-            except (HistoryLost, Unfit):
-                raise
-            except JournalError as error:
-                if attempt == attempts:
-                    raise
-                structlog.get_logger().warning("journal_unreachable", why=str(error), attempt=attempt, of=attempts)
-                time.sleep(delay)
-            else:
-                return
 
     @property
     def held(self) -> int:

@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import asyncpg
-import structlog
 
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.entries import new_entries, some_entries
@@ -37,11 +36,10 @@ from unlost.producer.journal.postgres.retention import retire
 from unlost.producer.journal.postgres.rows import insert_some, looked_up, without_holes
 from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, Follower, Session, Use, in_doubt
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
+from unlost.producer.journal.starting import START_ATTEMPTS, START_DELAY, open_patiently
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 T = TypeVar("T")
-START_ATTEMPTS = 10
-START_DELAY = 3.0
 WRITTEN = "written"
 
 
@@ -71,24 +69,10 @@ class PostgresJournal:
         self.identity = ""
         self.timelines: Timelines
         try:
-            self._start(attempts, delay)
+            open_patiently(lambda: self._do(self._writer, "opened", self._head), attempts, delay)
         except BaseException:
             self.close()
             raise
-
-    def _start(self, attempts: int, delay: float) -> None:
-        for attempt in range(1, attempts + 1):
-            try:
-                self._do(self._writer, "opened", self._head)
-            except HistoryLost:
-                raise
-            except JournalError as error:
-                if attempt == attempts:
-                    raise
-                structlog.get_logger().warning("journal_unreachable", why=str(error), attempt=attempt, of=attempts)
-                time.sleep(delay)
-            else:
-                return
 
     async def _begin_timeline(self, connection: asyncpg.Connection) -> None:
         """Begin a timeline before this session issues any cursor."""
