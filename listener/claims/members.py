@@ -1,8 +1,8 @@
 """Configuration mistakes in a group, found by comparing what each member declares in the membership. Pure.
 
 These mistakes break no promise, so they stop nothing. Members with different Redis databases share claims only in
-PostgreSQL, which is slow. If two processes have one INSTANCE_ID, log lines, metrics and rows cannot be told apart. A
-restart or a failover looks the same for some seconds, so only a lasting difference is a mistake.
+PostgreSQL, which is slow. If two processes have one INSTANCE_ID, no log line, metric or row shows which of them wrote
+it. A restart or a failover looks the same for some seconds, so only a lasting difference is a mistake.
 """
 
 from collections.abc import Iterator, Sequence

@@ -10,7 +10,8 @@ import pytest
 from nats.js.api import RetentionPolicy
 
 from tests.support.brokers import GROUP, OrderedJetStreamBroker, place, running
-from unlost.listener.ports.source import Batch, Session, Source, SourceEnded
+from tests.support.cursor_sessions import cursor_of, taken
+from unlost.listener.ports.source import Session, Source, SourceEnded
 from unlost.listener.source.brokers import jetstream_ordered, jetstream_pulls
 from unlost.ops.system.nats import NatsServer
 
@@ -19,24 +20,6 @@ SECONDS = 20
 
 def events(count: int, first: int = 0) -> list[bytes]:
     return [b'{"event_id":"e%d","payload":%d}' % (n, n) for n in range(first, first + count)]
-
-
-async def taken(session: Session, count: int) -> Batch:
-    """Take so many messages or more."""
-    bodies: list[bytes] = []
-    cursors: list[str | None] = []
-    async with asyncio.timeout(SECONDS):
-        while len(bodies) < count:
-            batch = await session.take(100, 100_000)
-            assert isinstance(batch, Batch)
-            assert not batch.receipts
-            bodies += batch.bodies
-            cursors += batch.cursors
-    return Batch(bodies, cursors)
-
-
-def cursor_of(broker: OrderedJetStreamBroker, source: Source) -> Callable[[], Awaitable[str | None]]:
-    return lambda: broker.cursors.read(source.name, GROUP)
 
 
 async def opened(stack: AsyncExitStack, broker: OrderedJetStreamBroker, source: Source | None = None) -> Session:

@@ -9,8 +9,9 @@ import pytest
 from pamqp.commands import Basic
 
 from tests.support.brokers import GROUP, RabbitBroker, RabbitServer, RabbitStreamBroker, place, running
+from tests.support.cursor_sessions import cursor_of, taken
 from unlost.listener.core.errors import Transient
-from unlost.listener.ports.source import Batch, Session, Source, SourceEnded
+from unlost.listener.ports.source import Session, Source, SourceEnded
 from unlost.listener.source.brokers import rabbitmq_consumer, rabbitmq_stream
 
 SECONDS = 30
@@ -20,24 +21,6 @@ SMALL = {"max-length-bytes": 100_000, "stream-max-segment-size-bytes": 50_000}
 
 def events(count: int, first: int = 0, size: int = 0) -> list[bytes]:
     return [b'{"event_id":"e%d","payload":"%b"}' % (n, b"x" * size) for n in range(first, first + count)]
-
-
-async def taken(session: Session, count: int) -> Batch:
-    """Take so many messages or more."""
-    bodies: list[bytes] = []
-    cursors: list[str | None] = []
-    async with asyncio.timeout(SECONDS):
-        while len(bodies) < count:
-            batch = await session.take(100, 100_000)
-            assert isinstance(batch, Batch)
-            assert not batch.receipts
-            bodies += batch.bodies
-            cursors += batch.cursors
-    return Batch(bodies, cursors)
-
-
-def cursor_of(broker: RabbitStreamBroker, source: Source) -> Callable[[], Awaitable[str | None]]:
-    return lambda: broker.cursors.read(source.name, GROUP)
 
 
 async def opened(stack: AsyncExitStack, broker: RabbitStreamBroker, source: Source | None = None) -> Session:

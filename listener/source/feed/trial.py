@@ -77,7 +77,7 @@ class Trial:
         if self.kinds["invalid"]:
             found.append(f"{self.kinds['invalid']:,} would be dead letters; the reasons stand above")
         if self.hashed:
-            found.append("events have no ids, and are told apart by a hash: two equal ones become one row")
+            found.append("events have no ids, so a hash of the content is used: two equal events become one row")
         if self.conflicts:
             found.append(
                 f"{self.conflicts:,} came with an id that another event has: they would be dead letters (conflict)"

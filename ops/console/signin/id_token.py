@@ -55,7 +55,7 @@ def _check_party(claims: Claims, client_id: str) -> None:
 
 
 def person_of(claims: Claims, groups_claim: str) -> Person:
-    """The person. The subject tells people apart whose names are alike, or change. Raises ``SignInFailed``."""
+    """Return the person. Names may be equal or change, and the subject does not. Raises ``SignInFailed``."""
     subject = claims["sub"]
     if not (subject.isascii() and subject.isprintable() and 0 < len(subject) <= LONGEST_SUBJECT):
         raise provider_failed("sent a subject (sub) that is not 1 to 255 printable ASCII characters")

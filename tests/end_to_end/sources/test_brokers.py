@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,6 @@ SECONDS = 30
 
 def events(first: int) -> list[bytes]:
     return [b'{"event_id":"e%d","payload":%d}' % (number, number) for number in range(first, first + EACH)]
-
-
-@pytest.fixture
-def processes() -> Iterator[list[ListenerProcess]]:
-    started: list[ListenerProcess] = []
-    yield started
-    for one in started:
-        one.child.kill()
 
 
 class Ledger:

@@ -8,7 +8,6 @@ import asyncio
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,6 @@ KEYS = 7
 EACH = 160
 SECONDS = 60
 HANDLER = f"{in_turn.__module__}:{in_turn.__name__}"
-
-
-@pytest.fixture
-def processes() -> Iterator[list[ListenerProcess]]:
-    started: list[ListenerProcess] = []
-    yield started
-    for one in started:
-        one.child.kill()
 
 
 class Shop:

@@ -33,7 +33,7 @@ async def test_so_many_run_at_once_and_all_in_their_turn() -> None:
 
 
 class Threaded:
-    """A function for a thread: quick, until it is told to block."""
+    """A function that runs in a thread. It returns at once, or waits for ``go_on`` while ``blocks`` is set."""
 
     def __init__(self) -> None:
         self.blocks = False
