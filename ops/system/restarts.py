@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from unlost.ops.system.child import Child
+from unlost.ops.system.child import Child, ChildFailed
 
 RESTARTS = 5
 RESTARTS_WITHIN = 60.0
@@ -51,6 +51,10 @@ def _revive(one: Watched, say: Callable[[StartStep], None], stopping: threading.
         return False
     if stopping.wait(0.5 * 2 ** (len(one.deaths) - 1)):
         return True
-    did = one.start()
-    say(StartStep(child.name, did or "restarted"))
+    try:
+        did = one.start()
+    except ChildFailed as failed:  # the others run on, and this one is tried again
+        say(StartStep(child.name, "did not start again", well=False, detail=str(failed)))
+    else:
+        say(StartStep(child.name, did or "restarted"))
     return True
