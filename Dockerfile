@@ -1,5 +1,6 @@
-# One image for all commands, unlost and dlq. Runs as user 10001, and writes to /var/lib/unlost alone.
-FROM python:3.11-slim AS build
+# One image for all commands, unlost and dlq. Runs as user 10001, and writes to /var/lib/unlost alone. It has what CODEC and
+# OIDC_ISSUER need; for the library of a broker, build an image on top of it.
+FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7 AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python -m venv /opt/unlost
@@ -17,7 +18,7 @@ COPY ops ops
 RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/unlost/bin/pip install --quiet --no-deps --no-index /wheels/*.whl
 
-FROM python:3.11-slim
+FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 RUN groupadd --system --gid 10001 unlost \
     && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/unlost --shell /usr/sbin/nologin unlost \
     && install -d -o unlost -g unlost -m 0750 /var/lib/unlost \

@@ -76,7 +76,7 @@ docs: $(INSTALLED) $(VENV)/.docs ## Build the documents' site in build/site; a b
 
 constraints: $(INSTALLED) $(VENV)/.release ## Pin what is installed now, and what the image installs by hash
 	@{ echo "# Exact versions of all that the tests ran with; renewed by: make constraints"; $(BIN)/pip freeze --exclude-editable | sort -f; } > constraints.txt
-	@$(HASHED) -c constraints.txt pyproject.toml -o $(CONTAINER)/requirements.txt
+	@$(HASHED) -c constraints.txt --extra codec --extra oidc pyproject.toml -o $(CONTAINER)/requirements.txt
 	@printf 'setuptools\nwheel\n' | $(HASHED) - -o $(CONTAINER)/build-requirements.txt
 
 release: $(INSTALLED) $(VENV)/.release ## Build wheel and sdist, check them, install each anew on every Python, run unlost check

@@ -132,6 +132,15 @@ def test_every_pod_is_confined(helm: Helm):
             assert not any("secretKeyRef" in one.get("valueFrom", {}) for one in container.get("env", ())), name
 
 
+def test_every_image_can_be_pinned_by_its_digest(helm: Helm):
+    ours = "registry.example/unlost:v1@sha256:" + 64 * "a"
+    values = "image.repository=registry.example/unlost", "image.tag=v1", f"image.digest={ours.partition('@')[2]}"
+    found = {one["image"] for pod in pods(helm.rendered(*EVERYTHING, *values)).values() for one in pod["containers"]}
+    assert ours in found
+    assert len(found) == 3, "ours, PostgreSQL, Redis"
+    assert [one for one in found if not re.search("@sha256:[0-9a-f]{64}$", one)] == []
+
+
 def test_it_sets_only_what_is_known(helm: Helm):
     for name, pod in pods(helm.rendered("bundled.enabled=false", "listener.handler=shop.orders:handle")).items():
         settings = SETTINGS[name.split("-")[1]]
@@ -181,7 +190,14 @@ def test_a_journal_in_a_file_has_one_producer(helm: Helm):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["listener.replicas=0", "producers.replicas=2", "listener.handler=no handler", "audit.enabled=maybe"]
+    "wrong",
+    [
+        "listener.replicas=0",
+        "producers.replicas=2",
+        "listener.handler=no handler",
+        "audit.enabled=maybe",
+        "image.digest=latest",
+    ],
 )
 def test_a_wrong_value_is_refused(helm: Helm, wrong: str):
     done = helm.run("template", "unlost", str(CHART), "--set", wrong)

@@ -41,14 +41,40 @@ def test_the_image_installs_the_versions_that_the_tests_ran_with():
     }
     pinned = {canonicalize_name(name): version for name, version in PINNED.items()}
     assert {name: version for name, version in entries.items() if pinned[name] != version} == {}
-    assert {canonicalize_name(Requirement(one).name) for one in PROJECT["dependencies"]} <= set(entries)
+    extras = PROJECT["optional-dependencies"]
+    needed = [*PROJECT["dependencies"], *extras["codec"], *extras["oidc"]]
+    assert {canonicalize_name(Requirement(one).name) for one in needed} <= set(entries)
 
 
-def test_each_image_is_tagged_by_a_version_and_ours_by_this_one():
-    files = (ROOT / "docker-compose.yml", ROOT / "ops" / "deploy" / "kubernetes" / "unlost.yaml")
-    images = [one for file in files for one in re.findall(r"image: (\S+)", file.read_text())]
-    assert [one for one in images if not re.search(r":v?\d", one)] == []
-    assert {one for one in images if one.startswith("unlost")} == {f"unlost:{PROJECT['version']}"}
+IMAGE = re.compile(r"^\s*(?:image:|FROM) (\S+)(?: AS \w+)?$", re.MULTILINE)
+DIGEST = re.compile(r":v?\d[\w.-]*@sha256:[0-9a-f]{64}$")
+FROM_ELSEWHERE = "{{"
+
+
+def images() -> list[tuple[str, str]]:
+    """Return each image that a file of the repository names, with that file. Templates of the chart take theirs from values."""
+    deploy = ROOT / "ops" / "deploy"
+    files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *deploy.rglob("*.yml"), *deploy.rglob("*.yaml")]
+    found = [(file.name, one) for file in files for one in IMAGE.findall(file.read_text())]
+    return [(name, one) for name, one in found if FROM_ELSEWHERE not in one]
+
+
+def test_each_image_of_others_is_pinned_by_a_version_and_a_digest_and_ours_has_this_version():
+    assert {name for name, _ in images()} == {
+        "Dockerfile", "docker-compose.yml", "ha.yml", "unlost.yaml", "values.yaml",
+    }  # fmt: skip
+    ours = {one for _, one in images() if one.startswith("unlost:")}
+    assert ours == {f"unlost:{PROJECT['version']}"}, "built here, so its digest exists only once somebody has pushed it"
+    assert [one for one in images() if one[1] not in ours and not DIGEST.search(one[1])] == []
+
+
+def test_one_image_has_one_digest_everywhere():
+    pinned: dict[str, set[str]] = {}
+    for _, one in images():
+        repository, _, digest = one.partition(":")
+        pinned.setdefault(repository, set()).add(digest)
+    assert len(pinned) >= 7
+    assert {name: digests for name, digests in pinned.items() if len(digests) > 1} == {}
 
 
 def test_the_sdist_holds_every_file_of_the_package():
