@@ -86,7 +86,7 @@ def test_all_units_that_share_letters_run_as_the_same_user():
     assert users == {name: ["User=unlost"] for name in names}
 
 
-def test_the_audit_is_confined_and_may_reach_what_it_asks():
+def test_the_audit_is_confined():
     (job,) = (one for one in MANIFESTS if one["kind"] == "CronJob")
     pod = job["spec"]["jobTemplate"]["spec"]["template"]
     (container,) = pod["spec"]["containers"]
@@ -96,14 +96,6 @@ def test_the_audit_is_confined_and_may_reach_what_it_asks():
     assert pod["spec"]["securityContext"]["runAsNonRoot"]
     known = {name.upper() for name in AuditSettings.model_fields} | secret_names(AuditSettings)
     assert {one["name"] for one in container["env"]} <= known
-    policies = [one for one in MANIFESTS if one["kind"] == "NetworkPolicy"]
-    reached = {
-        policy["metadata"]["name"]
-        for policy in policies
-        for rule in policy["spec"]["ingress"]
-        if {"podSelector": {"matchLabels": pod["metadata"]["labels"]}} in rule["from"]
-    }
-    assert reached == {"unlost-producer", "unlost-listener"}
 
 
 def test_each_component_has_a_secret_of_its_own_as_files():

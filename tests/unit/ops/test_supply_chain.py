@@ -52,7 +52,7 @@ FROM_ELSEWHERE = "{{"
 
 
 def images() -> list[tuple[str, str]]:
-    """Return each image that a file of the repository names, with that file. Templates of the chart take theirs from values."""
+    """Return each image that a file names, with that file. Templates of the chart take theirs from values."""
     deploy = ROOT / "ops" / "deploy"
     files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *deploy.rglob("*.yml"), *deploy.rglob("*.yaml")]
     found = [(file.name, one) for file in files for one in IMAGE.findall(file.read_text())]

@@ -101,3 +101,44 @@ spec:
   {{- end }}
   resources: {requests: {storage: {{ .size }}}}
 {{- end -}}
+
+{{- define "unlost.toDns" -}}
+- to: {{ toJson .Values.networkPolicy.egress.dns }}
+  ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- end -}}
+
+{{- /* PostgreSQL or Redis: the release's own, or the one that the values name. */ -}}
+{{- define "unlost.toServer" -}}
+{{- $server := get .root.Values.networkPolicy.egress .name -}}
+{{- if .root.Values.bundled.enabled -}}
+- to: [{podSelector: {matchLabels: {app: {{ .root.Release.Name }}-{{ .name }}}}}]
+  ports: [{port: {{ .port }}}]
+{{- else -}}
+- ports:
+    {{- range $server.ports }}
+    - {port: {{ . }}}
+    {{- end }}
+  {{- with $server.to }}
+  to: {{ toJson . }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "unlost.toPostgres" -}}
+{{- include "unlost.toServer" (dict "root" . "name" "postgres" "port" 5432) -}}
+{{- end -}}
+
+{{- define "unlost.toRedis" -}}
+{{- include "unlost.toServer" (dict "root" . "name" "redis" "port" 6379) -}}
+{{- end -}}
+
+{{- define "unlost.toPods" -}}
+- to: [{podSelector: {matchLabels: {app: {{ .root.Release.Name }}-{{ .name }}}}}]
+  ports: [{port: {{ .port }}}]
+{{- end -}}
+
+{{- define "unlost.toOthers" -}}
+{{- with . }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
