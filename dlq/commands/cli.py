@@ -15,7 +15,7 @@ main = lazy_group(
             ),
             "show": (
                 "unlost.dlq.commands.reading:show",
-                "Show everything about a letter; ID is an event's, or the beginning or end of a letter's.",
+                "Show everything about a letter; ID is an event's, or a letter's: whole, or its last 8 characters.",
             ),
             "groups": (
                 "unlost.dlq.commands.reading:show_groups",

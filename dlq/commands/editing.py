@@ -70,7 +70,7 @@ def _params() -> list[click.Parameter]:
 def edit_letter(settings: LetterSettings, *, wanted: str, files: tuple[Path, ...], **values: Any) -> int:
     """Make a new version of a letter's event. The original is kept, and replays take the newest version.
 
-    LETTER is the id of its event, or the beginning or end of the letter's own id. The event keeps its id.
+    LETTER is the id of its event, or the letter's own: whole, or its last 8 characters. The event keeps its id.
     Without --yes, only the difference is shown. The same edit twice makes one version.
     """
 

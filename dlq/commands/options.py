@@ -75,7 +75,7 @@ def filter_options() -> list[click.Parameter]:
             ["--since"], metavar="TIME", help="From this time on: 2026-01-31T12:00 (UTC), or an age such as 90m, 7d."
         ),
         click.Option(["--until"], metavar="TIME", help="Before this time or age."),
-        _several("--id", "ids", "An event's id, or the beginning or end of a letter's id."),
+        _several("--id", "ids", "An event's id, or a letter's: whole, or its last 8 or more characters."),
         _several("--state", "statuses", "Only letters of this state.", get_args(Status)),
         click.Option(["--begins"], default="", help="Only letters whose id, or event's id, begins with this."),
         click.Option(["--text"], default="", help="Only letters whose error contains this, in any case."),

@@ -82,7 +82,7 @@ def list_letters(
     params=[click.Argument(["wanted"], metavar="ID"), files_argument(), json_option(), unmasked_option()],
 )
 def show(settings: LetterSettings, *, wanted: str, files: tuple[Path, ...], as_json: bool, unmasked: bool) -> int:
-    """Show everything about a letter; ID is an event's, or the beginning or end of a letter's."""
+    """Show everything about a letter; ID is an event's, or a letter's: whole, or its last 8 characters."""
 
     selection = Selection(ids=(wanted,))
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from unlost.dlq.record.file import DamagedLine
 from unlost.dlq.record.letter import iso, letter_values
+from unlost.dlq.record.query import SHORT_ID
 from unlost.dlq.record.sidecar import Record
 from unlost.dlq.replay.plan import ReplayReport
 from unlost.dlq.store.entries import LetterEntry, LetterGroup, Statistics, position_values, state_values
@@ -72,7 +73,7 @@ def print_entries(found: Sequence[LetterEntry]) -> None:
         ("LETTER", "LAST", "EVENT", "REASON", "STATE", "ERROR"),
         [
             (
-                letter.letter_id[-8:] if short else letter.letter_id,
+                letter.letter_id[-SHORT_ID:] if short else letter.letter_id,
                 minute(letter.last_at)[5:16] if short else iso(letter.last_at),
                 _cut(letter.event_id or "-", 14) if short else letter.event_id or "-",
                 letter.reason,

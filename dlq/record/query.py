@@ -16,6 +16,8 @@ from unlost.listener.core.errors import ErrorClass
 
 Found = TypeVar("Found")
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
+SHORT_ID = 8
+"""As many characters of the end of a letter's id are shown, and name the letter."""
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -145,8 +147,11 @@ class Selection:
 
 
 def names(text: str, letter: Outlined) -> bool:
-    """Whether ``text`` is the event's id, or the beginning or the end of the letter's id."""
-    return text == letter.event_id or letter.letter_id.startswith(text) or letter.letter_id.endswith(text)
+    """Whether ``text`` is the event's id, the letter's, or the end of the letter's id that commands show.
+
+    A shorter end is no name: many letters end so, and an event's id may be as short.
+    """
+    return text == letter.event_id or (len(text) >= SHORT_ID and letter.letter_id.endswith(text))
 
 
 def event_type(letter: Outlined) -> str | None:

@@ -8,14 +8,12 @@ import msgspec
 
 from unlost.dlq.record.fingerprint import plain
 from unlost.dlq.record.letter import Letter
-from unlost.dlq.record.query import Selection, event_type
+from unlost.dlq.record.query import SHORT_ID, Selection, event_type
 from unlost.dlq.record.sidecar import Edit, LetterState, Record, Status
 from unlost.dlq.store.entries import LetterEntry
 from unlost.listener.ports.dead_letters import Burial
 
 WHOLE_ID, WHOLE_FINGERPRINT = 28, 12
-OF_ONE_ID = 5
-"""How often the condition about a part of an id names it."""
 OF_A_BEGINNING = 4
 
 
@@ -48,7 +46,13 @@ def conditions(selection: Selection) -> Iterator[tuple[str, tuple[Any, ...]]]:
     if selection.ids:
         ids = [_text(one) for one in selection.ids]
         whole = all(len(one) >= WHOLE_ID for one in selection.ids)
-        yield ("whole_ids", (ids, ids)) if whole else ("id", tuple(one for one in ids for _ in range(OF_ONE_ID)))
+        yield ("whole_ids", (ids, ids)) if whole else ("id", tuple(value for one in ids for value in _of_id(one)))
+
+
+def _of_id(text: str | None) -> tuple[str | None, ...]:
+    """The arguments of the condition about one id: as an event's, and as the end of a letter's if it is long enough."""
+    end = text if text is not None and len(text) >= SHORT_ID else None
+    return text, end, end
 
 
 def columns(letters: Sequence[Listed]) -> tuple[list[Any], ...]:

@@ -43,9 +43,8 @@ strpos(lower(l.error_type || ': ' || l.message), lower(?)) > 0
 l.letter_id = ANY (ARRAY(SELECT n.letter_id FROM unlost.letter_lines n WHERE n.payload @> ?::jsonb))
 
 -- name: where_id
--- The id of an event or of a letter; or the beginning or the end of a letter's.
-l.event_id = ? OR (l.letter_id >= ? AND l.letter_id < (? || chr(127)))
-OR l.letter_id = ANY (ARRAY(SELECT n.letter_id FROM unlost.letter_lines n
+-- The id of an event; or the end of a letter's, unless that is NULL.
+l.event_id = ? OR l.letter_id = ANY (ARRAY(SELECT n.letter_id FROM unlost.letter_lines n
     WHERE reverse(n.letter_id) >= reverse(?::text) AND reverse(n.letter_id) < (reverse(?::text) || chr(127))))
 
 -- name: where_whole_ids

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from tests.support.letters import invalid, letter, mark, write
 from unlost.dlq.commands.cli import main
@@ -183,13 +184,19 @@ def test_a_function_transforms_a_group_and_what_it_cannot_is_named(path: Path, m
         (("edit", "a", "--patch", '[{"op": "spam"}]'), "--patch: operation 1"),
         (("edit", "a", "--with", "nowhere:f"), "--with=nowhere:f: importing nowhere failed"),
         (("edit", "nobody", "--patch", "[]"), "has the id 'nobody'"),
-        (("edit", "0123456789ab", "--patch", "[]"), "4 letters have the id"),
+        (("edit", "0123456789ab", "--patch", "[]"), "has the id '0123456789ab'"),
         (("transform", "--patch", "[]"), "say which letters are meant"),
         (("note", "text"), "say which letters are meant"),
     ],
 )
 def test_an_edit_without_a_clear_meaning_is_refused(path: Path, words: tuple[str, ...], why: str):
     assert why in run(*words, "--dead-letter-file", path, code=2).stderr
+
+
+def test_an_edit_of_an_event_with_several_letters_is_refused(tmp_path: Path):
+    first = letter("a")
+    path = write(tmp_path / "letters.jsonl", [first, replace(first, letter_id="0123456789ab-z")])
+    assert "2 letters have the id 'a'" in run("edit", "a", "--patch", "[]", path, code=2).stderr
 
 
 def test_notes_and_a_cause_are_shown_and_a_cause_selects(path: Path):
