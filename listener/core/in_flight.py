@@ -62,7 +62,8 @@ class InFlight(msgspec.Struct, eq=False):
     its dead letter. ``once``: it gets a single attempt, since its letter is tried again later. ``edited``: a person
     edited that letter. ``order_key``: it is processed in the order of this key. ``blocks``: as a letter it
     blocks that key. ``waits_for_key``: an earlier event of its key is not settled yet. ``ahead``: its claim was
-    requested, or is held, although it waits. ``run``: the events of its key that are stored with it, in one statement.
+    requested, or is held, although it waits. ``next_attempt``: the number of its first attempt under a new claim, if it
+    was released while its route paused. ``run``: the events of its key that are stored with it, in one statement.
     ``follows``: it is a copy of an event in memory, and is not claimed before that has ended.
     """
 
@@ -91,6 +92,7 @@ class InFlight(msgspec.Struct, eq=False):
     blocks: bool = True
     waits_for_key: bool = False
     ahead: Literal["", "asked", "held"] = ""
+    next_attempt: int = 1
     run: "Sequence[InFlight]" = ()
     follows: bool = False
     trace: Mapping[str, str] | None = None

@@ -1,15 +1,16 @@
-"""Aside: held events that have no worker, between two attempts or while their route pauses.
+"""Aside: events that have no worker, between two attempts or while their route pauses.
 
-Nothing of them runs, and they are outside the gate. So if the process dies then, none of them is a reason.
+Nothing of them runs, and they are outside the gate. So if the process dies then, none of them is a reason. Between two
+attempts they stay claimed. When their route pauses they are released: a peer whose route flows may have them.
 """
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.in_flight import Paused
+from unlost.listener.core.in_flight import InFlight, Paused
 from unlost.listener.pipeline.event_tasks import EventTasks
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.retries import Retries
@@ -33,6 +34,7 @@ class Aside:
         suspects: Suspects,
         manager: ClaimManager,
         tasks: EventTasks,
+        claim_again: Callable[[Sequence[InFlight]], None],
         policy: Policy,
         clocks: Clocks,
     ) -> None:
@@ -41,6 +43,7 @@ class Aside:
         self._suspects = suspects
         self._leases = manager.leases
         self._tasks = tasks
+        self._claim_again = claim_again
         self._retries = Retries(policy=policy, due=self._pauses_ended, clocks=clocks)
         self.run = self._retries.run
         self.has_room_for = self._retries.has_room_for
@@ -92,16 +95,40 @@ class Aside:
         """Let an event wait until its route resumes, or until it is the probe."""
         if attempt.entry == "suspect":
             await self.pause(attempt, attempt.number, HOLD_BACK_SECONDS)
+        elif attempt.is_given_back:
+            await self._give_back([attempt])
         else:
             # Not "inside": while its route pauses, the event must not keep suspects waiting.
             self._queues.put(attempt._replace(entry="fresh"), first=True)
             self._leases.look_again()
 
+    def give_back(self, attempts: Sequence[Attempt]) -> None:
+        """Release these, which nothing else holds any more: their route pauses."""
+        if attempts:
+            self._tasks.start(self._give_back(attempts), "release events of a route that pauses")
+
+    async def _give_back(self, attempts: Sequence[Attempt]) -> None:
+        # Only then they may be claimed again: a release that came later would end the new claim.
+        await self._leases.release([one.flight.claim_id for one in attempts])
+        resumed = []
+        for flight, queue, number, _ in attempts:
+            flight.next_attempt = number
+            if queue.pauses:
+                queue.parked[flight.claim_id] = flight
+                queue.parked.move_to_end(flight.claim_id, last=False)  # those that were not tried come before it
+            else:
+                resumed.append(flight)
+        self._claim_again(resumed)
+
     def _pauses_ended(self, attempts: Iterable[Attempt]) -> None:
+        given_back = []
         for attempt in attempts:
-            if attempt.entry == "suspect":
+            if attempt.is_given_back:
+                given_back.append(attempt)
+            elif attempt.entry == "suspect":
                 paused = attempt.flight.paused
                 self._suspects.put_all([Suspect(attempt.flight, paused.company if paused else None)])
             else:
                 self._queues.put(attempt, first=True)
                 self._workers.start()
+        self.give_back(given_back)

@@ -77,7 +77,7 @@ class Handling:
         self.idle_of_suspects = self._gate.idle_of_suspects
         self._aside = Aside(
             queues=self._queues, workers=self._workers, suspects=suspects, manager=manager, tasks=self._tasks,
-            policy=policy, clocks=clocks,
+            claim_again=claim_again, policy=policy, clocks=clocks,
         )  # fmt: skip
         self.next_retries = self._aside.next
         self.waiting_longer_than = self._aside.waiting_longer_than
@@ -126,13 +126,19 @@ class Handling:
                 self._tasks.ending = True
 
     def start_all(self, flights: Sequence[InFlight]) -> None:
-        """Queue the first attempts of these."""
+        """Queue the next attempts of these: the first ones, unless a pause of their route interrupted them."""
+        given_back = []
         for flight in flights:
             if flight.handled or not self._handler.runs(flight.event.type):
                 self._runner.end(flight)
+                continue
+            attempt = Attempt(flight, self._queues.of(flight.event), flight.next_attempt, "fresh")
+            if attempt.is_given_back and flight.claim_id != attempt.queue.probe:  # claimed before the pause began
+                given_back.append(attempt)
             else:
-                self._queues.put(Attempt(flight, self._queues.of(flight.event), 1, "fresh"))
+                self._queues.put(attempt)
                 self._workers.start()
+        self._aside.give_back(given_back)
 
     def must_look_before(self, flight: InFlight) -> bool:
         """See ``Work``."""

@@ -77,10 +77,11 @@ class RoutePauses:
         return counts or once  # as a probe it ends with one attempt, so that other events are tried next
 
     def _pause(self, queue: RouteQueue) -> None:
+        queue.probe = ""
         self._facts(RoutePaused(queue.name, queue.breaker.why))
         for attempt in self._queues.stand_aside(queue):
             self._aside.stand_aside(attempt)
-        self._leases.look_again()
+        self._aside.give_back(self._queues.give_back(queue))
         queue.prober = self._tasks.start(self._probe(queue), f"probe {queue.name[:64]}")
 
     async def _probe(self, queue: RouteQueue) -> None:

@@ -39,6 +39,11 @@ class Attempt(NamedTuple):
         """Whether the handler has run for this event before."""
         return self.number > 1 or self.entry == "inside"
 
+    @property
+    def is_given_back(self) -> bool:
+        """Whether its claim is released, since its route pauses. A letter's event stays: no peer has it."""
+        return self.queue.breaker.is_open and self.entry != "suspect" and not self.flight.revive
+
 
 class RouteQueue:
     """One route: its limits, what waits, and how many attempts run. ``at_once``: how many may.
@@ -100,6 +105,11 @@ class RouteQueue:
         return self._line is not None and self._line.is_quick
 
     @property
+    def has_events(self) -> bool:
+        """Whether any event of this route runs or waits here."""
+        return bool(self.running or self.parked or self._others or self._fresh)
+
+    @property
     def pauses(self) -> bool:
         """Whether its events wait: nearly all fail, or a person paused it."""
         return self.breaker.is_open or bool(self.held)
@@ -130,6 +140,14 @@ class RouteQueue:
         others = list(self._others.values())
         self._others.clear()
         return others
+
+    def unpark_probe(self) -> list[InFlight]:
+        """Take out the newest parked event, if the route pauses and one may be tried now."""
+        if not self.breaker.is_open or not self.may_start:
+            return []
+        flight = self.parked.popitem()[1]
+        self.probe = flight.claim_id
+        return [flight]
 
     def pop(self, claim_id: str) -> Attempt | None:
         """Take one out."""
@@ -228,12 +246,17 @@ class RouteQueues:
         self._gone_from(queue, len(others))
         return others
 
+    def give_back(self, queue: RouteQueue) -> list[Attempt]:
+        """Take out the attempts whose claims are released."""
+        given_back = [one for one in queue.all() if one.is_given_back]
+        return [one for one in given_back if self.pop(one.flight.claim_id)]
+
     def admit(self, flights: Sequence[InFlight]) -> Sequence[InFlight]:
         """Return those that may be claimed now; park the others in their queues."""
         if not self._handler.policies and not self._only.pauses:
             return flights
         rooms: dict[str, int] = {}
-        admitted = []
+        admitted, parked = [], dict[str, RouteQueue]()
         for flight in flights:
             queue = self.of(flight.event)
             rooms[queue.name] = room = rooms.get(queue.name, queue.room) - 1
@@ -241,6 +264,10 @@ class RouteQueues:
                 admitted.append(flight)
             else:
                 queue.parked[flight.claim_id] = flight
+                parked[queue.name] = queue
+        for queue in parked.values():
+            # A moment later peers whose routes flow have it, and no success ends the pause here.
+            admitted += queue.unpark_probe()
         return admitted
 
     @property
@@ -260,8 +287,9 @@ class RouteQueues:
 
     @property
     def paused(self) -> dict[str, str]:
-        """The routes that pause, each with the error of its attempts."""
-        return {queue.name: queue.breaker.why for queue in self._queues.values() if queue.breaker.is_open}
+        """The routes whose events wait because they pause, each with the error of its attempts."""
+        pausing = [queue for queue in self._queues.values() if queue.breaker.is_open and queue.has_events]
+        return {queue.name: queue.breaker.why for queue in pausing}
 
     def all(self) -> list[Attempt]:
         """Return everything that waits."""

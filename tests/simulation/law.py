@@ -14,14 +14,15 @@ Owners       when a handler starts, no other live listener may start it too, and
              that owner was killed, frozen, stopped, displaced, or cut off from both places of claims at once, or lost
              its lease to such an owner, or after a crash of PostgreSQL; or, cut off from PostgreSQL while another
              listener was cut off from Redis, had lost its membership row, or its lease in the one place that both still
-             had. The owner itself may run it again only if its own run had failed; in a transaction, also if that was
-             not committed
+             had. An event whose run failed while its route paused at the owner may go to any other. The owner itself
+             may run it again only if its own run had failed; in a transaction, also if that was not committed
 Healing      a stop gives back the letters that it has taken to heal and has not tried to the end
 Effects      none is delivered before its row is committed, or by two at the same moment, or marked before the receiver
              has accepted it; at the end, the receiver has accepted one for each row
 Outages      no event is buried as exhausted unless it fails for a reason of its own
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
@@ -39,6 +40,8 @@ from unlost.listener.core.facts import (
     Fact,
     LeasesLost,
     PlacesDeclared,
+    RoutePaused,
+    RouteResumed,
     SourceGap,
     StoreUnconfirmed,
     StoreWentBack,
@@ -99,6 +102,8 @@ class Law(Hooks):
         self.runs: dict[str, list[Run]] = {}
         self._contested: set[str] = set()
         self._lost: set[tuple[Process, str]] = set()
+        self._paused_until: dict[Process, float] = {}
+        """When the last pause of the route ended at each process. One that goes on has no end."""
         self.written: dict[str, int] = {}
         self.arrived: dict[int, list[Process]] = {}
         """The processes that received each entry, by serial number."""
@@ -315,6 +320,7 @@ class Law(Hooks):
         return bool(self.letters.get((claim_id, digest)) or self.letters.get(_conflict(event_id, digest)))
 
     def hear(self, process: Process, fact: Fact) -> None:
+        self._hear_of_pauses(process, fact)
         if isinstance(fact, LeasesLost):
             self._lost.update((process, event_id) for event_id in fact.event_ids)
         if isinstance(fact, PlacesDeclared) and fact.degraded:
@@ -332,6 +338,10 @@ class Law(Hooks):
                 row = self.postgres.rows.get(event_id)
                 if event_id not in self._gone and (row is None or row.token != process.token):
                     self.world.break_law(f"{process.name} says that it stored {event_id}, and the row is not its own")
+
+    def _hear_of_pauses(self, process: Process, fact: Fact) -> None:
+        if isinstance(fact, RoutePaused | RouteResumed):
+            self._paused_until[process] = math.inf if isinstance(fact, RoutePaused) else self.world.now
 
     def stopped(self, process: Process, at_work: Collection[str]) -> None:
         """Check that a stop gave back letters that it had not tried. A frozen one may have had no time for that."""
@@ -356,7 +366,7 @@ class Law(Hooks):
                 run.ended, run.attempt = None, attempt
                 return run
         for run in runs:
-            if run.process is process and (run.failed or self.in_transactions):
+            if self._may_follow(run, process):
                 continue
             if not self._excused(run, event_id) and not self._apart(run, event_id, process):
                 still = "still runs" if run.ended is None else "has run"
@@ -389,6 +399,13 @@ class Law(Hooks):
         if self.postgres.crashed_at >= run.started:  # Redis is another place since then
             return True
         return any(_cut_off(other, run.started - 2 * self.lease) for other in self.processes)
+
+    def _may_follow(self, run: Run, process: Process) -> bool:
+        """Whether this process may always run the event after this run, which failed, or was not committed."""
+        if run.process is process:
+            return run.failed or self.in_transactions
+        ended = math.inf if run.ended is None else run.ended
+        return run.failed and ended <= self._paused_until.get(run.process, -math.inf)
 
     def _apart(self, run: Run, event_id: str, starter: Process) -> bool:
         """Whether the owner was cut off from PostgreSQL and the other from Redis, so that they shared no place."""

@@ -1,6 +1,7 @@
 """Handlers that record their runs, and hold some of them until the test releases them."""
 
 import asyncio
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakSet
@@ -59,6 +60,19 @@ async def needs(event: Delivery) -> None:
         raise Reject("never")
     if event.event_id.startswith("poison") or not RUNS.go_on.is_set():
         raise ConnectionError("the dependency is away")
+
+
+HERE: ContextVar[str] = ContextVar("HERE", default="")
+"""The listener in whose tasks a handler runs. Set while a test starts it."""
+NEEDS_B = f"{__name__}:needs_b"
+
+
+async def needs_b(event: Delivery) -> None:
+    """Fails except in listener ``b``, as if only that one could reach the dependency. There it waits for ``go_on``."""
+    RUNS.begin(event.event_id)
+    if HERE.get() != "b":
+        raise ConnectionError("the dependency is away from here")
+    await RUNS.go_on.wait()
 
 
 HOLD_IN_TRANSACTION = f"{__name__}:hold_in_transaction"

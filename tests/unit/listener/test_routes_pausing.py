@@ -32,7 +32,9 @@ async def test_a_route_whose_dependency_is_dead_pauses_and_loses_no_attempt() ->
         while not handling.paused:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         before = len(dependency.attempts)
-        assert handling.aside == 20, "all wait, and count against no limit"
+        while handling.aside:  # noqa: ASYNC110  an attempt that had begun ends
+            await asyncio.sleep(0.01)
+        assert {one for call in manager.log for one in str(call).split()[1:]} == {*MANY}, "a peer may have any of them"
         assert handling.waiting_longer_than(60.0) == {*MANY}
         dependency.most, since = 0, time.monotonic()
         while len(dependency.attempts) < before + 2:  # noqa: ASYNC110
@@ -124,6 +126,55 @@ async def test_the_newest_event_is_tried_first() -> None:
         assert handling.admit(flights("bad", "good")) == []
         await put.until(1)
         assert put.ids == ["good"]
+
+
+async def test_an_event_that_comes_while_nothing_fails_here_any_more_is_tried_at_once() -> None:
+    """Peers have all that waited. If an event waited for the next probe, they would have that one too."""
+    dependency, now = Dependency(), time.monotonic()
+    async with handling_with(dependency, policy=QUICK, monotonic=lambda: now, rng=rarely) as (handling, put):
+        handling.start_all(flights(*MANY))
+        while not handling.paused:
+            now += 0.05
+            await asyncio.sleep(0.01)
+        assert handling.admit(flights("early")) == [], "no probe may be made yet"
+        now += 30.0
+        older, newer = flights("older", "newer")
+        assert handling.admit([older, newer]) == [newer]
+        dependency.alive = True
+        handling.start_all([newer])
+        await put.until(23)
+        assert (put.ids[0], handling.paused) == ("newer", {})
+
+
+async def test_a_route_whose_events_all_went_to_peers_is_shown_no_more() -> None:
+    dependency, letters = Dependency(), flights(*MANY)
+    for letter in letters:
+        letter.revive = True  # the healer can withdraw these
+    async with handling_with(dependency, policy=QUICK, rng=rarely) as (handling, _):
+        handling.start_all(letters)
+        while not handling.paused:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        while dependency.running:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for letter in letters:
+            handling.withdraw(letter)
+        assert handling.paused == {}
+
+
+async def test_an_event_keeps_the_number_of_its_attempt_while_its_route_pauses() -> None:
+    dependency, now = Dependency(), time.monotonic()
+    async with handling_with(dependency, policy=QUICK, monotonic=lambda: now, rng=rarely) as (handling, put):
+        handling.start_all(flights("e"))
+        while len(dependency.attempts) < 1 or handling.aside < 1:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        handling.start_all(flights(*MANY))
+        while not handling.paused:
+            now += 0.02
+            await asyncio.sleep(0.01)
+        dependency.alive = True
+        now += 30.0
+        await put.until(21)
+    assert [number for name, number in dependency.attempts if name == "e"][-1] > 1
 
 
 async def test_a_suspect_of_a_route_that_pauses_keeps_no_other_waiting() -> None:
