@@ -36,6 +36,14 @@ from unlost.producer.journal.sqlite import remains as in_file
 
 SAID = "unreadable: the key was destroyed in this key file; copies of the file, if there are any, still hold it"
 
+BESIDE = (
+    "not erased, in plain text beside each of these: the event's id and type, times, its key of ORDER_BY, the host of "
+    "an effect, the SHA-256 of the content and of an effect's queue. A digest cannot be turned back, but whoever "
+    "guesses the whole content, byte by byte, can confirm the guess. Redis holds 8 bytes of the digest, for "
+    "DEDUP_WINDOW after the event; masked, if REDIS_SECRET is set. Content in which its publisher put 16 random bytes "
+    "cannot be guessed"
+)
+
 
 class EraseSettings(DatabaseTlsSettings, CodecSettings):
     """Where the keys are, and where encrypted content may be."""
@@ -57,7 +65,7 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What was done, and what is left."""
+    """What was done, and what is left. ``beside``: what an erasure never reaches."""
 
     receipt: str
     place: str
@@ -70,6 +78,7 @@ class Receipt(msgspec.Struct, frozen=True):
     keys: list[str]
     remains: list[Count]
     state: str
+    beside: str
     plain: list[Count]
     not_looked_at: list[str]
 
@@ -111,7 +120,7 @@ def erase(settings: EraseSettings, subject: str, why: str, yes: bool) -> int:
         "unlost erase" if yes else "unlost erase, dry run: nothing was destroyed",
         place, datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"), whoami(), why,
         str(path.resolve()), key_file.fingerprint(before), key_file.fingerprint(after), list(after.keys),
-        remains, SAID if yes else "readable", plain, unseen,
+        remains, SAID if yes else "readable", BESIDE, plain, unseen,
     )  # fmt: skip
     if yes:
         _note(settings, path, receipt)

@@ -4,62 +4,20 @@ Each is a change of a valid one, from a seed that a failure names. A few seconds
 """
 
 import asyncio
-import random
-import time
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, urlsplit
 
 import httpx
-import psutil
 import pytest
 
 from tests.end_to_end.producer.conftest import RunningProducer
 from tests.security.conftest import Tokens, connected
 from tests.support.consoles import RunningConsole, running_console
+from tests.support.fuzzing import MOST_GROWTH, memory, mutants
 from tests.support.oidc import IdentityProvider, identity_provider
 
 pytestmark = pytest.mark.timeout(180)  # servers are started
-SECONDS = 2.0
-LEAST = 30
-SEED = 2026
-ODD = b"\x00\x01\t !\"'(),/:;<=>?@[\\]{}\x7f\x80\xa0\xff"
-MOST_GROWTH = 64 * 1024 * 1024
 BODY = b'{"event_id": "fuzzed", "payload": {}}'
-
-
-def changed(value: bytes, rng: random.Random) -> bytes:
-    """The value with one to three changes."""
-    for _ in range(rng.randint(1, 3)):
-        at = rng.randrange(len(value) + 1)
-        match rng.randrange(9):
-            case 0:
-                value = value[:at]
-            case 1:
-                value = value[:at] + value[at + 1 :]
-            case 2:
-                value = value[:at] + bytes([rng.choice(ODD)]) + value[at:]
-            case 3:
-                value = value[:at] + bytes([rng.choice(ODD)]) + value[at + 1 :]
-            case 4:
-                value = value[:at] + value[at:].swapcase()
-            case 5:
-                value = value[:at] + value[at:][::-1]
-            case 6:
-                value = value + value[at:]
-            case 7:
-                value = value[:at] + rng.randbytes(8).replace(b"\r", b"").replace(b"\n", b"") + value[at:]
-            case _:
-                value = value[:at] + rng.choice((b"A", b"%00", b"\xc3\xa9", b"=")) * rng.randint(1, 2_000) + value[at:]
-    return value
-
-
-def mutants(value: bytes) -> Iterator[bytes]:
-    """Changed values, for some seconds, and a few at least."""
-    rng, ends, left = random.Random(SEED), time.monotonic() + SECONDS, LEAST
-    while left > 0 or time.monotonic() < ends:
-        if (one := changed(value, rng)) != value:
-            left -= 1
-            yield one
 
 
 async def status_of(url: str, *lines: bytes, body: bytes = b"") -> int:
@@ -72,11 +30,6 @@ async def status_of(url: str, *lines: bytes, body: bytes = b"") -> int:
         except ConnectionError:
             return 0
         return int(first[1]) if len(first) > 1 else 0
-
-
-def memory(pid: int) -> int:
-    process = psutil.Process(pid)
-    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
 
 
 async def see_that_none_passes(pid: int, value: str, attempt: Callable[[bytes], object], right: set[int]) -> None:

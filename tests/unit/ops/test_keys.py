@@ -53,6 +53,20 @@ def test_keys_are_rotated_listed_and_dropped_and_the_trail_has_it(keys: Path) ->
     assert all(secret not in trail_beside(keys).read_text() for secret in ("general", "nodes"))
 
 
+def test_a_receipt_says_which_plain_text_is_not_erased(keys: Path) -> None:
+    env = {"CODEC": "unlost.encryption:AesGcm", "CODEC_KEYS": str(keys)}
+    beside = json.loads(run("erase", "Jane", "--yes", code=1, **env).stdout)["beside"]
+    for one in (
+        "id and type",
+        "ORDER_BY",
+        "SHA-256 of the content",
+        "confirm the guess",
+        "REDIS_SECRET",
+        "random bytes",
+    ):
+        assert one in beside
+
+
 def test_an_erasure_says_what_it_could_not_look_at(keys: Path, tmp_path: Path) -> None:
     env = {"CODEC": CODEC, "CODEC_KEYS": str(keys)}
     receipt = json.loads(run("erase", "Jane", "--yes", "--journal", str(tmp_path / "none"), code=1, **env).stdout)
