@@ -7,9 +7,9 @@ file has a chain of its own, for commands that reach no database.
 
 import errno
 import fcntl
-import getpass
 import hashlib
 import os
+import pwd
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -33,10 +33,10 @@ def trail_beside(path: Path) -> Path:
 
 
 def whoami() -> str:
-    """The user who runs this command."""
+    """The user who runs this command, as the system knows it: variables such as ``LOGNAME`` can be set to any name."""
     try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         user = f"uid {os.getuid()}"
     return f"{user}@{os.uname().nodename}"
 

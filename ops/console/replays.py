@@ -269,8 +269,10 @@ def environment_of(outer: Mapping[str, str], given: Mapping[str, str], handler: 
     """The environment of a replay: the console's, without the secrets that only other commands need.
 
     A replay runs the user's code, so it must not see them. Its handler is the listeners', unless the console has one.
+    What the console read from a file is given as a value, without the file: a command refuses both together.
     """
-    kept = {name: value for name, value in outer.items() if name.upper() not in SECRETS_OF_OTHERS}
+    dropped = SECRETS_OF_OTHERS | {f"{name}_FILE" for name in given}
+    kept = {name: value for name, value in outer.items() if name.upper() not in dropped}
     name, _, version = (handler or "").partition("@")
     theirs = {"HANDLER": name, "HANDLER_VERSION": version} if name and not given.get("HANDLER") else {}
     return {**kept, **given, **theirs}

@@ -1,10 +1,21 @@
 """The environment of a replay run by the console: the group's handler, and no secret that it does not need."""
 
+import os
+from pathlib import Path
+
+import pytest
+
+from unlost.dlq.commands.replay import ReplaySettings
 from unlost.ops.console.replays import environment_of
+from unlost.ops.console.settings import ConsoleSettings
 
 OUTER = {
     "PATH": "/bin", "UNLOST_TOKEN": "t", "UNLOST_TOKEN_FILE": "/run/t", "WS_AUTHORIZATION": "Bearer x",
     "WS_URL": "ws://u:p@feed/", "DATABASE_URL": "postgresql://old/", "SHOP_API_KEY": "the user's own",
+}  # fmt: skip
+SECRETS = {
+    "DATABASE_URL": "postgresql://u:p@db/console", "REPLAY_DATABASE_URL": "postgresql://u:p@db/replays",
+    "REDIS_URL": "redis://u:p@redis:6379/0", "REDIS_SECRET": "s" * 32,
 }  # fmt: skip
 TOLD = {"DATABASE_URL": "postgresql://u:p@db/", "GROUP": "unlost"}
 
@@ -19,3 +30,24 @@ def test_it_has_the_handler_of_the_listeners_unless_the_console_has_one() -> Non
     theirs = environment_of({}, TOLD, "shop:handle@7")
     assert (theirs["HANDLER"], theirs["HANDLER_VERSION"]) == ("shop:handle", "7")
     assert environment_of({}, TOLD | {"HANDLER": "shop:own"}, "shop:handle@7")["HANDLER"] == "shop:own"
+
+
+def test_a_secret_that_the_console_has_in_a_file_is_set_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Compose and on Kubernetes. A command refuses a secret and its file together."""
+    monkeypatch.chdir(tmp_path)
+    for name in [*os.environ]:
+        monkeypatch.delenv(name)
+    for name, secret in SECRETS.items():
+        (tmp_path / name).write_text(f"{secret}\n")
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+    environment = environment_of(os.environ, ConsoleSettings.load({}).replay_environment(), None)
+    assert "/replays" in environment["DATABASE_URL"]
+    for name in [*os.environ]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    loaded = ReplaySettings.load({})
+    assert loaded.database_url is not None
+    assert loaded.database_url.reveal() == SECRETS["REPLAY_DATABASE_URL"]
+    assert loaded.redis_url.reveal() == SECRETS["REDIS_URL"]
+    assert loaded.redis_secret.reveal() == SECRETS["REDIS_SECRET"]

@@ -1,6 +1,8 @@
 """``unlost keys`` and ``unlost erase``: files that are private, and sentences for every mistake."""
 
 import json
+import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -51,6 +53,13 @@ def test_keys_are_rotated_listed_and_dropped_and_the_trail_has_it(keys: Path) ->
     assert list(key_file.read(keys).keys) == [second]
     assert [one.what for one in read(trail_beside(keys))] == ["keys created", "key rotated", "key dropped"]
     assert all(secret not in trail_beside(keys).read_text() for secret in ("general", "nodes"))
+
+
+def test_nobody_stands_in_the_trail_under_a_name_that_a_variable_gives(keys: Path) -> None:
+    named = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "somebody-else")
+    run("keys", "rotate", "--codec-keys", str(keys), **named)
+    (*_, entry) = read(trail_beside(keys))
+    assert entry.who.partition("@")[0] == pwd.getpwuid(os.getuid()).pw_name
 
 
 def test_a_receipt_says_which_plain_text_is_not_erased(keys: Path) -> None:
