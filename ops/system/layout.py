@@ -14,6 +14,7 @@ from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.ops.system.balancer import Pair
 from unlost.ops.system.child import Child
 from unlost.ops.system.ports import LOOPBACK, free_port
+from unlost.ops.system.secret_files import with_secrets_in_files
 from unlost.ops.system.tokens import LocalTokens, local_tokens
 
 NAMES = "abcdefghij"
@@ -210,7 +211,8 @@ class Layout:
         for path in (settings.get("JOURNAL"), settings.get("DEAD_LETTER_FILE")):
             if path is not None and "://" not in path:
                 private_directory(Path(path).parent)
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra, **settings}
+        outer = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra}
+        environment = with_secrets_in_files(outer, settings, self.data)
         return Child(name, [str(executable("unlost")), command], log=self.log(name), environment=environment)
 
 

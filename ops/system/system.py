@@ -29,6 +29,7 @@ from unlost.ops.system.postgres_pair import PostgresPair
 from unlost.ops.system.redis_topologies import RedisTopology
 from unlost.ops.system.restarts import StartStep, Watched, keep_running
 from unlost.ops.system.roles import LocalRoles
+from unlost.ops.system.secret_files import forget_secrets
 from unlost.ops.system.sockets import address_of
 from unlost.ops.system.valkey import ValkeyServer
 
@@ -287,6 +288,7 @@ def reserved(layout: Layout, wheels: Sequence[str] = WHEELS) -> Iterator[None]:
         problems = [*_taken(layout), *_missing(wheels)]
         if problems:
             raise Obstacle(*problems)
+        forget_secrets(layout.data)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -57,12 +57,13 @@ def publish(layout: Layout, event_id: str) -> None:
     httpx.post(f"{layout.producer_url}/publish", json=event, trust_env=False).raise_for_status()
 
 
-def no_secret_in_lists_of_processes(system: System) -> bool:
+def no_secret_in_lists_and_environments_of_processes(system: System) -> bool:
     assert system.roles is not None
     urls = (system.postgres.url, system.roles.listener_url, system.roles.console_url, system.valkey.url_of_group)
     passwords = [unquote(urlsplit(url).password or "") for url in urls]
     assert all(len(one) > 20 for one in passwords)
-    shown = [" ".join(one.cmdline()) for one in psutil.Process().children(recursive=True)]
+    processes = psutil.Process().children(recursive=True)
+    shown = [" ".join((*one.cmdline(), *one.environ().values())) for one in processes]
     assert len(shown) > 6
     return not [one for one in shown if any(password in one for password in passwords)]
 
@@ -86,7 +87,7 @@ def test_daemons_have_few_rights_and_data_of_before_goes_on_to_work(layout: Layo
         console.get("/api/events").raise_for_status()
         users = system.postgres.sql(f"{USERS} where application_name like 'unlost%'", "unlost").split()
         assert sorted(users) == ["unlost_console/false", "unlost_listener/false"]
-        assert no_secret_in_lists_of_processes(system)
+        assert no_secret_in_lists_and_environments_of_processes(system)
         claims = redis.Redis.from_url(system.valkey.url_of_group)
         administrator = redis.Redis.from_url(system.valkey.url)
         mine = {one["user"] for one in administrator.client_list()}

@@ -11,7 +11,7 @@ from unlost.listener.app.settings import ListenerSettings
 from unlost.ops.audit.cli import AuditSettings
 from unlost.ops.cli import main
 from unlost.ops.console.settings import ConsoleSettings
-from unlost.ops.kit.command import Settings, secret_names
+from unlost.ops.kit.command import Settings, UsageProblem, secret_names
 from unlost.ops.upkeep.migrate import MigrateSettings
 from unlost.ops.upkeep.retention import RetentionSettings
 from unlost.ops.watch.settings import WatchSettings
@@ -62,3 +62,31 @@ def test_a_secret_may_stand_in_a_file_and_is_never_shown(
     loaded = getattr(COMMANDS[words].load({name.lower(): given(name), **needed}), name.lower())
     assert SECRET in loaded.reveal()
     assert SECRET not in f"{loaded} {loaded!r}"
+
+
+def test_a_file_that_the_environment_names_goes_before_a_secret_in_env(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text("the file's")
+    (tmp_path / ".env").write_text("UNLOST_TOKEN=of-env\n")
+    monkeypatch.setenv("UNLOST_TOKEN_FILE", str(tmp_path / "secret"))
+    assert WatchSettings.load({}).unlost_token.reveal() == "the file's"
+    monkeypatch.setenv("UNLOST_TOKEN", "the environment's")
+    with pytest.raises(UsageProblem, match="UNLOST_TOKEN and UNLOST_TOKEN_FILE are both set; keep one of them"):
+        WatchSettings.load({})
+    monkeypatch.delenv("UNLOST_TOKEN_FILE")
+    assert WatchSettings.load({}).unlost_token.reveal() == "the environment's"
+
+
+def test_a_file_that_env_names_is_read_and_not_beside_the_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text("the file's")
+    (tmp_path / ".env").write_text(f"UNLOST_TOKEN_FILE={tmp_path / 'secret'}\n")
+    monkeypatch.delenv("UNLOST_TOKEN", raising=False)
+    assert WatchSettings.load({}).unlost_token.reveal() == "the file's"
+    monkeypatch.setenv("UNLOST_TOKEN", "the environment's")
+    with pytest.raises(UsageProblem, match="both set"):
+        WatchSettings.load({})

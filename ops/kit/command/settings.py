@@ -4,7 +4,8 @@ All errors are reported together: wrong fields, and broken relations between fie
 of its own fields is wrong, since its error would only repeat the first one.
 """
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -68,8 +69,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic's own have other names
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags come first, then the environment, ``.env``, and files of secrets."""
-        return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls)
+        """Flags come first, then the environment and the files that it names, then ``.env`` and those that it names."""
+        named = _SecretFiles(settings_cls, of_environment=True)
+        return init_settings, env_settings, named, dotenv_settings, _SecretFiles(settings_cls, of_environment=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -108,7 +110,15 @@ class _Unchecked(BaseSettings):
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
-    """Secrets in files that ``NAME_FILE`` names, as Docker, Kubernetes and systemd provide them."""
+    """Secrets in files that ``NAME_FILE`` names, as Docker, Kubernetes and systemd provide them.
+
+    A file that the environment names has precedence over a secret in ``.env``, as every variable of it has.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], *, of_environment: bool) -> None:
+        """``of_environment``: files that the environment names; otherwise those that ``.env`` names."""
+        super().__init__(settings_cls)
+        self._of_environment = of_environment
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         """Return the content of the field's file; None without one."""
@@ -117,12 +127,16 @@ class _SecretFiles(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         """Return all secrets that stand in files."""
         fields = self.settings_cls.model_fields.items()
-        paths = {f"{name}_file": name for name, info in fields if _is_secret(info.annotation)}
-        return {paths[file]: _secret_in(paths[file], path) for file, path in _outer(*paths).items()}
+        names = {f"{name}_file": name for name, info in fields if _is_secret(info.annotation)}
+        files = _in_environment(*names)
+        if not self._of_environment:
+            files = {file: path for file, path in _outer(*names).items() if file not in files}
+        twice = _in_environment if self._of_environment else _outer
+        return {names[file]: _secret_in(names[file], path, twice) for file, path in files.items()}
 
 
-def _secret_in(name: str, path: str) -> str:
-    if _outer(name):
+def _secret_in(name: str, path: str, twice: Callable[[str], Mapping[str, str]]) -> str:
+    if twice(name):
         raise UsageProblem(f"{name.upper()} and {name.upper()}_FILE are both set; keep one of them")
     try:
         with Path(path).open("rb") as file:
@@ -141,6 +155,12 @@ def _unreadable_lines(file: Path) -> list[int]:
         wrong = [one.original for one in parse_stream(text) if one.error]
     # A statement begins after the one before it, so blank lines may come first.
     return [one.line + one.string[: -len(one.string.lstrip()) or None].count("\n") for one in wrong]
+
+
+def _in_environment(*names: str) -> dict[str, str]:
+    """Those of these variables that the environment sets, and that are not empty."""
+    outer = {name.lower(): value for name, value in os.environ.items() if value}
+    return {name: outer[name] for name in names if name in outer}
 
 
 def _outer(*names: str) -> dict[str, str]:
