@@ -47,7 +47,7 @@ class Extent:
     @property
     def rounds_of_latency(self) -> int:
         """More rounds, because they are short: one stall of the machine affects a hundredth of a round's events."""
-        return 2 * self.rounds + 1
+        return self.rounds if self.quick else 2 * self.rounds + 1
 
 
 class Suite:

@@ -27,7 +27,7 @@ FOUND_BY = {
     "forget-the-fence": 1, "foreign-row-is-mine": 10, "done-before-row": 0, "dead-before-letter": 1, "no-letter":
     1, "drop-standby": 9, "standby-is-settled": 2, "reset-epoch": 20, "never-renew": 6, "lease-ignored": 714,
     "lost-unseen": 431, "lost-is-forgotten": 75, "meet-nobody": 87, "no-replicate": 9,
-    "give-up-early": 135, "any-place": 4549, "no-look": 68, "no-last-look": 51,
+    "give-up-early": 135, "any-place": 4549, "no-look": 68, "no-last-look": 714,
     "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
     "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 1,
     "stop-leaves-the-rest": 233, "stop-leaves-copies": 1214, "stopped-forbids": 138, "never-healed": 138,

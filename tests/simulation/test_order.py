@@ -10,7 +10,7 @@ from tests.simulation.run import run
 SCHEDULES = 30
 LONGEST_SEARCH = 1_000
 FOUND_BY = {
-    "order-after-claim": 1, "order-after-handler": 149, "order-by-stack": 6, "order-unregistered": 44,
+    "order-after-claim": 1, "order-after-handler": 149, "order-by-stack": 6, "order-unregistered": 71,
     "order-opened-when-taken": 7, "order-opened-when-tried": 6, "order-never-opened": 4, "order-refused-is-stored": 6,
     "order-ahead-starts": 1, "order-catches-up-blindly": 2, "order-continue-parks": 20, "order-continue-at-once": 2,
     "order-stop-for-ever": 101, "order-run-backwards": 100, "order-run-all-stored": 156, "order-routes-unheeded": 7,

@@ -8,7 +8,7 @@ import pytest
 
 from unlost.ops.system.layout import executable
 
-SELECTION = ("redis-frozen", "postgres-killed", "producer-killed", "listener-killed", "stop-foreign", "rolling-deploy")
+SELECTION = ("redis-frozen", "postgres-killed", "listener-killed", "rolling-deploy")
 
 
 def drill(*arguments: str) -> subprocess.CompletedProcess[str]:

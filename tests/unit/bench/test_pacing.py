@@ -53,7 +53,8 @@ def test_each_is_due_at_its_own_time_and_all_are_answered(monkeypatch: pytest.Mo
     assert [later - earlier for earlier, later in pairwise(due)] == pytest.approx([1e-4] * 49, abs=1e-6)
 
 
-def test_an_answer_that_is_no_success_is_told() -> None:
+def test_an_answer_that_is_no_success_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "CONNECTIONS", 3)
     with (
         server(b"503 Service Unavailable") as (host, port, _),
         paced(host, port) as publisher,
