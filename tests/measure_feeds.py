@@ -130,7 +130,7 @@ async def _read_feed(messages: Sequence[bytes]) -> float:
     async with source.open(cursor) as session:
 
         async def take() -> Sequence[bytes]:
-            return (await session.take(BATCH, LARGEST)).bodies  # type: ignore[union-attr]
+            return (await session.take(BATCH, LARGEST)).bodies
 
         return await _microseconds(take, len(messages))
 
@@ -189,7 +189,7 @@ class Scheduled(StandIn):
 
     async def talk(self, client: ServerConnection) -> None:
         await self.subscribe(client)
-        name = int(client.request.path.rpartition("/")[2])  # type: ignore[union-attr]
+        name = int(client.request.path.rpartition("/")[2])
         turn = self.every * name / self.case.listeners if self.case.apart else 0.0
         since = (time.monotonic() - self._began - turn) % self.every
         left = self.every - since + (self.every if self.every - since < self.every / 2 else 0.0)
@@ -260,7 +260,7 @@ async def _publish(feed: Scheduled, seconds: float, rate: float) -> None:
 async def _settled(listeners: Sequence[RunningListener]) -> None:
     """Wait until nothing is in memory, once what was sent has arrived."""
     await asyncio.sleep(2.0)
-    while any(one.daemon.health().facts["in_memory"] for one in listeners):  # noqa: ASYNC110  nothing tells
+    while any(one.health["in_memory"] for one in listeners):  # noqa: ASYNC110  nothing tells
         await asyncio.sleep(0.1)
 
 

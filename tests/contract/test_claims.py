@@ -25,7 +25,7 @@ from unlost.listener.claims.redis.adapter import RedisClaims
 from unlost.listener.claims.redis.address import read_address
 from unlost.listener.claims.redis.client import connect_redis
 from unlost.listener.claims.redis.servers import redis_servers
-from unlost.listener.core.claim import UNHANDLED, ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Won
+from unlost.listener.core.claim import UNHANDLED, ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Verdict, Won
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.store_mark import Remembered, StoreMark
@@ -56,7 +56,8 @@ class Place:
         self.cluster: ValkeyCluster
         self._closing: list[Callable[[], Awaitable[None]]] = []
 
-    def listener(self, token: str = "a", *, lease: float = LEASE, url: str | None = None) -> Claims:
+    def listener(self, token: str = "a", *, lease: float = LEASE, url: str | HandLink | None = None) -> Claims:
+        assert not isinstance(url, HandLink)
         if self.kind in ("redis", "cluster"):
             redis = RedisClaims(
                 redis_servers(url or self.url), token=token, group="g", lease_seconds=lease, window_seconds=600,
@@ -88,7 +89,9 @@ class Place:
         for url in self._servers:
             client = connect_redis(url)
             async for key in client.scan_iter("{g.*"):
-                if (record := await client.get(key))[:1] in b"LR":
+                record = await client.get(key)
+                assert isinstance(record, bytes)
+                if record[:1] in (b"L", b"R"):
                     (until,) = struct.unpack_from(">Q", record, 9)
                     await client.set(key, record[:9] + struct.pack(">Q", until + int(seconds * 1000)) + record[17:])
             await client.aclose()
@@ -129,8 +132,10 @@ class SimulatedPlace(Place):
         await SimulatedStore(self._session(self._wire), token="t").insert([NewRow(event, 1, 1, 0.0)])
 
     async def turn_clock_back(self, seconds: float) -> None:
-        for record in (*self._redis.records.values(), *self._postgres.claims.values()):
+        for record in self._redis.records.values():
             record.until += seconds
+        for claim in self._postgres.claims.values():
+            claim.until += seconds
 
     def wire(self) -> CuttingProxy | HandLink:
         return HandLink()
@@ -372,7 +377,7 @@ async def test_settling_what_nobody_claimed_here(place: Place) -> None:
 
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])
-async def test_settling_what_another_holds_changes_nothing(place: Place, verdict: str) -> None:
+async def test_settling_what_another_holds_changes_nothing(place: Place, verdict: Verdict) -> None:
     a, b = place.listener("a"), place.listener("b")
     await a.claim([ask("e")], take_over=False)
     assert await b.settle([ask("e"), ask("free")], verdict) == [False, True]
@@ -597,7 +602,7 @@ async def test_a_batch_is_written_alike_with_one_command_and_with_many(redis_url
     """A server that lacks or forbids the command for many records receives one command per record."""
     client = connect_redis(redis_url)
     user = f"writer{len(rights)}"
-    await client.execute_command("ACL", "SETUSER", user, "reset", "on", ">secret", "~*", *rights.split())  # type: ignore[no-untyped-call]
+    await client.execute_command("ACL", "SETUSER", user, "reset", "on", ">secret", "~*", *rights.split())
     before = await calls_of("msetex", client)
     parts = urlsplit(redis_url)
     place = Place("redis", parts._replace(netloc=f"{user}:secret@{parts.hostname}:{parts.port}").geturl())
@@ -613,7 +618,7 @@ async def test_a_batch_is_written_alike_with_one_command_and_with_many(redis_url
     assert all(0 < left <= 600_000 for left in ends)
     assert (await calls_of("msetex", client) > before) is (rights == "+@all")
     await place.close()
-    await client.execute_command("ACL", "DELUSER", user)  # type: ignore[no-untyped-call]
+    await client.execute_command("ACL", "DELUSER", user)
     await client.aclose()
 
 
@@ -633,6 +638,7 @@ async def test_a_wrong_password_is_permanent(redis_url: str) -> None:
 @pytest.mark.parametrize("place", ["redis", "cluster"], indirect=True)
 async def test_a_look_tells_what_is_settled_and_claims_nothing(place: Place) -> None:
     one, two = place.listener("a"), place.listener("b")
+    assert isinstance(two, RedisClaims)
     held, stored, buried = ask("held"), ask("stored"), ask("buried")
     await one.claim([held, stored, buried], take_over=False)
     await one.settle([stored, ask("unclaimed")], "done")

@@ -36,14 +36,14 @@ def asking(body: object) -> Request:
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": json.dumps(body).encode()}
 
-    return Request({"type": "http", "method": "POST", "headers": []}, receive)  # type: ignore[arg-type]
+    return Request({"type": "http", "method": "POST", "headers": []}, receive)
 
 
 async def test_a_listener_that_has_not_reported_is_not_paused(database: Database) -> None:
     routes = PauseRoutes(database, ConsoleTrail.__new__(ConsoleTrail))
     answer = await answering(routes.pause)(asking({"kind": "listener", "name": "typo", "why": "disk"}))
     assert (answer.status_code, "is called 'typo'" in bytes(answer.body).decode()) == (404, True)
-    assert json.loads((await routes.pauses(asking({}))).body) == {"pauses": []}
+    assert json.loads(bytes((await routes.pauses(asking({}))).body)) == {"pauses": []}
 
 
 async def test_a_route_that_no_listener_has_is_refused_with_those_that_are_known(database: Database) -> None:
@@ -82,7 +82,7 @@ async def test_while_listeners_of_an_older_version_live_a_route_is_not_refused(
     request = asking({"kind": "route", "name": "refund", "why": "disk"})
     request.scope[PASSED] = SimpleNamespace(identity=None)
     answer = await answering(PauseRoutes(database, AsyncMock()).pause)(request)
-    assert (answer.status_code, "old-one" in json.loads(answer.body)["warning"]) == (200, True)
+    assert (answer.status_code, "old-one" in json.loads(bytes(answer.body))["warning"]) == (200, True)
     async with database.acquire("as one that ended") as connection:
         await connection.execute("UPDATE unlost.listeners SET seen_at = now() - interval '10 seconds'")
     assert (await kept.doubt("route", "reserve")).refuses

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import asyncpg
 
@@ -24,7 +25,7 @@ class Flaky(PostgresGaps):
         self.calls = 0
         self.recorded = asyncio.Event()
 
-    async def record(self, gaps: list[Gap]) -> None:
+    async def record(self, gaps: Sequence[Gap]) -> None:
         """See ``Gaps``."""
         await super().record(gaps)
         self.calls += 1
@@ -103,6 +104,7 @@ async def test_a_gap_is_taken_by_one_listener_at_a_time_and_again_after_its_leas
             found = await connection.fetchrow(
                 "select backfilled, outcome, why, fetches from unlost.gaps where gap_id = 'g1'"
             )
+        assert found is not None
         assert tuple(found) == (3, "partly", "pages", 3)
     finally:
         await database.close()

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -137,10 +138,10 @@ async def stored_by(database: Database, role: str, work: Callable) -> object:
 async def test_a_shadow_of_a_handler_has_its_rights_and_stores_nothing(roles: Roles):
     listener = Database(roles.as_role("listener"))
 
-    async def works(connection: asyncpg.Connection) -> None:
+    async def works(connection: Any) -> None:
         await connection.execute("insert into stock values ('a')")
 
-    async def reaches_too_far(connection: asyncpg.Connection) -> None:
+    async def reaches_too_far(connection: Any) -> None:
         await connection.execute("delete from unlost.claims")
 
     shadow = ShadowRows(rows_of(listener, roles.name("handler")), listener)
@@ -155,10 +156,10 @@ async def test_a_handler_has_its_own_rights_alone_and_the_row_is_stored_all_the_
     listener = Database(roles.as_role("listener"))
     handler = roles.name("handler")
 
-    async def works(connection: asyncpg.Connection) -> None:
+    async def works(connection: Any) -> None:
         await connection.execute("insert into stock values ('a')")
 
-    async def reaches_too_far(connection: asyncpg.Connection) -> None:
+    async def reaches_too_far(connection: Any) -> None:
         await connection.execute("insert into stock values ('lost')")
         await connection.execute("delete from unlost.claims")
 

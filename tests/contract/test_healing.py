@@ -151,8 +151,8 @@ async def test_a_probe_that_fails_counts_for_the_letters_of_its_handler_alone(be
     waiting = "select event_id, heal_at is null from unlost.letters order by 1"
     assert await bed.run(waiting) == [("a", True), ("b", False)]
     assert await bed.healed_by(OTHER) == ["b"]
-    (one,) = await TableLetters(bed.database).groups(Selection())
-    assert (one.letters, one.waiting) == (2, 2), "people see one group"
+    (shown,) = await TableLetters(bed.database).groups(Selection())
+    assert (shown.letters, shown.waiting) == (2, 2), "people see one group"
 
 
 async def test_a_letter_that_was_not_tried_has_its_try_back(bed: Bed):

@@ -58,4 +58,4 @@ async def whole_reads(connection: asyncpg.Connection) -> dict[str, int]:
         "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE schemaname = 'unlost' AND relname = ANY ($1)",
         TABLES,
     )
-    return dict(rows)
+    return {str(name): scans for name, scans in rows}

@@ -18,6 +18,7 @@ from unlost.dlq.record.letter import Letter, encode
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import decode
 from unlost.dlq.record.sidecar import encode as encoded
+from unlost.listener.core.cause import Reason
 from unlost.listener.core.claim import Dead
 from unlost.listener.core.event import parse
 from unlost.listener.ports.dead_letters import Burial, LetterRegister, Tried
@@ -168,7 +169,7 @@ async def test_entering_a_letter_again_changes_no_place_and_a_row_that_was_late_
     assert await store.blocked({"e2": "k", "new": "k"}) == {"new"}
 
 
-def keyed(event_id: str, reason: str = "exhausted", **more: Any) -> Letter:
+def keyed(event_id: str, reason: Reason = "exhausted", **more: Any) -> Letter:
     text = f'{{"event_id": "{event_id}", "payload": {{"n": 1}}}}'.encode()
     made = letter(event_id, reason=reason, **more)
     return replace(made, event=text, event_id=event_id, handler="h", order_key="k")

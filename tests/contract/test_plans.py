@@ -13,7 +13,8 @@ from unlost.listener.core.event import parse
 from unlost.listener.ports.dead_letters import Burial
 from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.burials import PostgresLetterRegister
-from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.connections import Connection
+from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.reports import Reports
@@ -152,7 +153,7 @@ async def scans_told(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[s
     while await connection.fetchval(OTHERS):  # noqa: ASYNC110 - only the server knows
         await asyncio.sleep(0.02)
     await connection.execute("select pg_stat_force_next_flush()")
-    return dict(await connection.fetch(SCANS))
+    return {str(name): scans for name, scans in await connection.fetch(SCANS)}
 
 
 LETTERS = f"""

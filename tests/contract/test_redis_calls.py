@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
@@ -45,7 +45,7 @@ async def seconds(asking: Awaitable[object]) -> float:
     return loop.time() - started
 
 
-async def until(reached: object, asking: object) -> None:
+async def until(reached: object, asking: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(10):
         while await asking() != reached:  # noqa: ASYNC110  nothing announces it
             await asyncio.sleep(0.001)

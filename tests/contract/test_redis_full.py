@@ -122,8 +122,9 @@ async def test_what_was_asked_for_longest_ago_is_forgotten_first(server: ValkeyS
     await claims.claim(few, take_over=0)
     await claims.settle(few[1:], "done")
     for key in admin.keys("{g.0}*"):
+        assert isinstance(key, bytes)
         if key.endswith(tuple(named(one) for one in few[:10])):
-            admin.restore(key, 600_000, admin.dump(key), replace=True, idletime=1_000)
+            admin.restore(key, 600_000, bytes(admin.dump(key) or b""), replace=True, idletime=1_000)
     claims.room.fill = 0.95
     while claims.room.fill >= 0.6:  # the server frees memory behind its answers
         claims.room.fill = 0.95

@@ -101,5 +101,6 @@ async def test_an_effect_that_the_replays_settings_do_not_allow_ends_the_replay(
             await rerun.unable()
     assert ended == [], "the letter stays as it is"
     row = await connection.fetchrow("SELECT attempts, leased_until <= now() AS free FROM unlost.effects")
+    assert row is not None
     assert tuple(row) == (0, True)
     await connection.close()

@@ -67,7 +67,7 @@ class Yard:
         self.shipping = self._shipping()
         absent = self.table.absent
 
-        async def noted(letter_ids: list[str]) -> set[str]:
+        async def noted(letter_ids: Sequence[str]) -> set[str]:
             self.asked.append(len(letter_ids))
             return await absent(letter_ids)
 
@@ -183,7 +183,7 @@ async def test_a_compacted_file_is_compared_and_nothing_is_listed_twice(yard: Ya
         await shows(yard, "x", "y", "z")
     async with yard.database.acquire() as connection:
         sums = await connection.fetchrow("select sum(open) o, sum(resolved) r from unlost.letter_groups")
-        assert (sums["o"], sums["r"]) == (2, 1)
+        assert tuple(sums or ()) == (2, 1)
 
 
 async def test_what_is_done_elsewhere_stands_in_the_file_too(yard: Yard) -> None:
@@ -221,10 +221,10 @@ async def test_a_lost_disk_after_shipping_loses_nothing(yard: Yard, tmp_path: Pa
 async def test_a_letter_that_postgres_refuses_stays_in_the_file_and_holds_back_no_other(yard: Yard) -> None:
     add = yard.table.add
 
-    async def refusing(instance: str, letters: Sequence[Listed]) -> None:
+    async def refusing(instance: str, letters: Sequence[Listed], records: Sequence[Record] = ()) -> None:
         if any(one.letter.event_id == "bad" for one in letters):
             raise Permanent("it is refused")
-        await add(instance, letters)
+        await add(instance, letters, records)
 
     yard.table.add = refusing  # type: ignore[method-assign]
     yard.bury("x", "bad", "y")

@@ -34,9 +34,9 @@ from unlost.listener.ports.dead_letters import Burial, LetterRegister
 from unlost.listener.ports.membership import Member, Membership
 from unlost.listener.ports.rows import Inserted, NewRow, OtherRow, Rows, SameRow, TransactionPipeline
 from unlost.listener.store.postgres.burials import PostgresLetterRegister
-from unlost.listener.store.postgres.connections import ConnectionKind
+from unlost.listener.store.postgres.connections import Connection, ConnectionKind
 from unlost.listener.store.postgres.cursors import PostgresCursors
-from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import LOCK, Migrated, known_migrations, migrate
 from unlost.listener.store.postgres.pool import PLAIN

@@ -11,8 +11,8 @@ from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.fast.pool import FAST
 from unlost.listener.ports.rows import Inserted, NewRow, TransactionPipeline
-from unlost.listener.store.postgres.connections import ConnectionKind
-from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.connections import Connection, ConnectionKind
+from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
@@ -40,7 +40,9 @@ async def leave(connection: Connection) -> None:
 
 
 async def look(connection: Connection) -> None:
-    assert dict(await connection.fetchrow(LEFT)) == NOTHING_LEFT
+    left = await connection.fetchrow(LEFT)
+    assert left is not None
+    assert dict(left) == NOTHING_LEFT
 
 
 async def reject(_: Connection) -> None:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -63,7 +64,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     keys.parent.chmod(0o755)
     created = CliRunner().invoke(main, ["keys", "create", "--codec-keys", str(keys)])
     assert created.exit_code == 0, created.output
-    settings = {"CODEC": CODEC, "CODEC_KEYS": str(keys), "CODEC_SUBJECT": "payload.customer", "HANDLER": HANDLER}
+    settings: dict[str, Any] = {
+        "CODEC": CODEC,
+        "CODEC_KEYS": str(keys),
+        "CODEC_SUBJECT": "payload.customer",
+        "HANDLER": HANDLER,
+    }
     with running_system(1, **settings, HANDLE_DELAY="0") as system:
         yield Running(system, keys)
 

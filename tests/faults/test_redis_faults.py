@@ -112,7 +112,7 @@ async def test_emptied_it_has_nothing_run_again(servers: dict, frail_valkey: Fra
         await both.source.publish(*ids("during", 50), *ids("before", 10), *ids("held", 5))
         await both.until(lambda: both.stored == 60)
         for one, before in zip(both.listeners, places, strict=True):
-            await one.heard.until(lambda h, before=before: h.of(PlacesDeclared)[-1].places != before)
+            await one.heard.until(lambda h, before=before: h.of(PlacesDeclared)[-1].places != before)  # type: ignore[misc]
         RUNS.go_on.set()
         await both.until(lambda: both.stored == 65 and both.seen == 80)
 

@@ -60,7 +60,7 @@ async def test_ten_innocent_suspects_of_a_slow_handler_run_in_two_groups(servers
         await one.crash()
         SLOW.clear()
         async with running_listener(ws_url=source.url, **servers, instance_id="b") as two:
-            await two.heard.until(lambda h: h.ids(EventsTakenOver))
+            await two.heard.until(lambda h: bool(h.ids(EventsTakenOver)))
             began = time.monotonic()
             await two.heard.until(lambda h: len(h.ids(EventsStored)) == len(INNOCENT))
             took = time.monotonic() - began

@@ -103,10 +103,10 @@ async def closed_by_the_other_side(world: World, wire: str) -> None:
             async with Redis.from_url(world.redis_url, single_connection_client=True) as admin:
                 await admin.client_kill_filter(_type="normal", skipme=True)
         case "postgres":
-            admin = await asyncpg.connect(world.database_url)
+            connection = await asyncpg.connect(world.database_url)
             ending = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
-            await admin.execute(f"{ending} and pid <> pg_backend_pid()")
-            await admin.close()
+            await connection.execute(f"{ending} and pid <> pg_backend_pid()")
+            await connection.close()
 
 
 async def restored(world: World, wire: str) -> None:
@@ -192,7 +192,7 @@ async def test_nothing_gets_through(
         await world.heard.until(lambda h: felt(h, wire))
         RUNS.go_on.set()
         if wire == "postgres":
-            await world.heard.until(lambda h: h.of(StoringPaused))
+            await world.heard.until(lambda h: bool(h.of(StoringPaused)))
         else:
             await world.stored(HELD)
         await world.wires[wire].heal()
@@ -245,7 +245,7 @@ async def test_a_handlers_effect_in_the_rows_transaction_happens_exactly_once(
         during = await world.publish("during", 20)
         RUNS.go_on.set()
         await world.heard.until(
-            lambda h: {fact.event_id for fact in h.of(AttemptFailed)} >= set(HELD) or h.of(StoringPaused)
+            lambda h: {fact.event_id for fact in h.of(AttemptFailed)} >= set(HELD) or bool(h.of(StoringPaused))
         )
         await world.wires["postgres"].heal()
         await world.stored([*HELD, *during, *await world.publish("after", 10)])

@@ -48,7 +48,7 @@ async def test_the_process_lives_and_works_without_it(database_url: str, tmp_pat
         await one.heard.until(lambda h: any(f.name == "redis" and f.state == "open" for f in h.of(BreakerChanged)))
         opened = next(fact for fact in one.heard.of(BreakerChanged) if fact.name == "redis")
         assert opened.why.startswith("asking which Redis this is: ")
-        health = one.daemon.health().whole()
+        health = one.health
         assert health["breaker_causes"]["redis"].startswith("asking which Redis this is: ")
         assert health["mode"] == "degraded"
         assert not one.task.done()

@@ -66,7 +66,7 @@ class Source:
     def mutant(self, number: int) -> tuple[Mutant, str] | None:
         """The mutant with this number and the complete text, or None if the text stays the same."""
         one = self.mutations[number]
-        changed = self._module.deep_replace(one.original_node, one.mutated_node).code  # type: ignore[attr-defined]
+        changed = self._module.deep_replace(one.original_node, one.mutated_node).code
         if changed == self._text:
             return None
         before, after = _difference(self._text, changed)

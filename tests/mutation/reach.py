@@ -81,7 +81,8 @@ class Reach(msgspec.Struct):
         return {test for test in self.seconds if _file_of(test) in some}
 
     def _within(self, some: set[str], most: float) -> list[str]:
-        chosen, seconds = [], 0.0
+        chosen: list[str] = []
+        seconds = 0.0
         for one in sorted(some - {HUNT}, key=lambda one: (self.seconds[one], one)):
             seconds += self.seconds[one]
             if chosen and seconds > most:

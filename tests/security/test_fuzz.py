@@ -4,7 +4,7 @@ Each is a change of a valid one, from a seed that a failure names. A few seconds
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -32,7 +32,9 @@ async def status_of(url: str, *lines: bytes, body: bytes = b"") -> int:
         return int(first[1]) if len(first) > 1 else 0
 
 
-async def see_that_none_passes(pid: int, value: str, attempt: Callable[[bytes], object], right: set[int]) -> None:
+async def see_that_none_passes(
+    pid: int, value: str, attempt: Callable[[bytes], Awaitable[int]], right: set[int]
+) -> None:
     """``attempt`` returns the status for a value. ``right``: what is answered to the valid one, and to no other."""
     assert await attempt(value.encode()) in right
     before = memory(pid)

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import time
+from typing import Any
 
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
+from websockets.typing import Subprotocol
 
 from tests.end_to_end.producer.conftest import RunningProducer
 from tests.security.conftest import Tokens, connected
@@ -90,7 +92,7 @@ async def test_a_batch_ends_when_its_token_is_revoked(guarded: RunningProducer, 
     assert 3 <= sent < 60
 
 
-async def refused(url: str, **options: object) -> int:
+async def refused(url: str, **options: Any) -> int:
     with pytest.raises(InvalidStatus) as refusal:
         await connect(url, proxy=None, compression=None, **options)
     return refusal.value.response.status_code
@@ -104,7 +106,7 @@ async def test_the_stream_needs_the_right_to_read(guarded: RunningProducer, toke
     assert await refused(guarded.stream, subprotocols=["unlost", "unlost.bearer.wrong"]) == 401
     async with connect(guarded.stream, additional_headers=tokens.bearer("reader"), proxy=None) as one:
         assert one.subprotocol is None
-    protocols = ["unlost", f"unlost.bearer.{tokens.of['reader']}"]
+    protocols = [Subprotocol("unlost"), Subprotocol(f"unlost.bearer.{tokens.of['reader']}")]
     async with connect(guarded.stream, subprotocols=protocols, proxy=None) as one:
         assert one.subprotocol == "unlost", "the token is never sent back"
 

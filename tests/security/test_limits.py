@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -43,7 +44,7 @@ def test_a_batch_beyond_the_limit_is_slowed_down_and_not_lost(guarded: RunningPr
 
 
 async def test_an_identity_opens_so_many_streams_and_no_more(guarded: RunningProducer, tokens: Tokens):
-    mine = {"additional_headers": tokens.bearer("one-stream"), "proxy": None}
+    mine: dict[str, Any] = {"additional_headers": tokens.bearer("one-stream"), "proxy": None}
     async with connect(guarded.stream, **mine):
         with pytest.raises(InvalidStatus) as refused:
             await connect(guarded.stream, **mine)

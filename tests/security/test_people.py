@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -34,7 +35,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningP
 
 def asked(proxied: tuple[RunningProducer, Tokens], method: str, by: str, *more: tuple[str, str]) -> httpx.Response:
     producer, tokens = proxied
-    body = {"json": EVENT} if method == "POST" else {}
+    body: dict[str, Any] = {"json": EVENT} if method == "POST" else {}
     path = "/publish" if method == "POST" else "/metrics"
     return producer.http.request(method, path, headers=[*tokens.bearer(by).items(), *more], **body)
 

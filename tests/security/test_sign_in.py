@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -344,7 +345,7 @@ def test_nothing_of_a_sign_in_is_in_the_log(console: RunningConsole, provider: I
     assert [one for one in secrets if one in lines] == []
 
 
-DESCRIBED = [
+DESCRIBED: list[tuple[dict[str, Any], str]] = [
     ({"issuer": "http://127.0.0.1:1"}, "has another name than OIDC_ISSUER"),
     ({"token_endpoint": "http://login.example/token"}, "has no https address as its token_endpoint"),
     ({"authorization_endpoint": "javascript:alert(1)"}, "has no https address as its authorization_endpoint"),

@@ -44,7 +44,7 @@ class SimulatedBroker:
 
     def give(self, process: Process, most: int) -> list[tuple[int, bytes]]:
         """Give the next messages to a listener."""
-        given = []
+        given: list[tuple[int, bytes]] = []
         while self._ready and len(given) < most:
             serial = self._ready.popleft()
             number = self._deliveries[serial] = self._deliveries.get(serial, 0) + 1

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self, TypeVar
 
-from tests.simulation.wire import BLOCKED, Lost
+from tests.simulation.wire import Blocked, Lost
 
 T = TypeVar("T")
 
@@ -48,14 +48,14 @@ class HandLink:
     def hang_up(self, callback: Callable[[], None]) -> None:
         callback()
 
-    async def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> T:
+    async def ask(self, what: str, apply: Callable[[], T | Blocked], *, timeout: float) -> T:
         if self._refused:
             raise Lost("connection refused")
         try:
             async with asyncio.timeout(timeout):
                 await self._open.wait()
                 await asyncio.sleep(0)
-                while (result := apply()) is BLOCKED:
+                while isinstance(result := apply(), Blocked):
                     await self._blocked()
                 await asyncio.sleep(0)
         except TimeoutError:

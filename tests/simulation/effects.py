@@ -19,7 +19,7 @@ from unlost.listener.core.event import Event
 if TYPE_CHECKING:
     from tests.simulation.listener import Scene, Start
     from tests.simulation.postgres import Transaction
-    from tests.simulation.postgres_adapters import Session, SimulatedConnection
+    from tests.simulation.postgres_adapters import Session
 
 Place = tuple[str, int]
 ARRIVES = (0.002, 0.05, 0.3)
@@ -97,7 +97,7 @@ class SimulatedEffects:
         self._table = session.memory.recorded
         self._token = token
 
-    async def record(self, connection: "SimulatedConnection", event: Event, effects: Sequence[NewEffect]) -> None:
+    async def record(self, connection: Any, event: Event, effects: Sequence[NewEffect]) -> None:
         await connection.record(event.event_id, effects)
 
     async def take(self, most: int, *, lease: float, skip: Sequence[str], only: str | None = None) -> list[Effect]:

@@ -112,7 +112,7 @@ class Fleet:
 
     def entry(self, letter_id: str) -> LetterEntry:
         made = [one for one in self.records.values() if one.letter_id == letter_id and one.edit is not None]
-        newest = max(made, key=lambda one: (one.edit.version, one.at), default=None)  # type: ignore[union-attr]
+        newest = max(made, key=lambda one: (one.edit.version, one.at), default=None)
         edited = newest.edit.event if newest is not None and newest.edit is not None else None
         return LetterEntry(decode(self.lines[letter_id]), self.states[letter_id], edited=edited)
 

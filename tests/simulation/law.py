@@ -22,17 +22,20 @@ Effects      none is delivered before its row is committed, or by two at the sam
 Outages      no event is buried as exhausted unless it fails for a reason of its own
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.histories import Histories
 from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
 from tests.simulation.ordered import KeyLaw
 from tests.simulation.postgres import PostgresMemory
-from tests.simulation.world import Process, World
+from tests.simulation.world import World
 from unlost.listener.core.cause import UNCLAIMED
 from unlost.listener.core.effects import Effect, key_of
 from unlost.listener.core.facts import (
@@ -49,6 +52,10 @@ from unlost.listener.core.facts import (
 from unlost.listener.pipeline.peers.segments import Segment
 from unlost.listener.ports.dead_letters import Burial
 
+if TYPE_CHECKING:
+    from tests.simulation.listener import Start
+
+
 MAX_TAKEOVERS = 3
 
 
@@ -57,7 +64,7 @@ class Run:
 
     __slots__ = ("attempt", "degraded", "ended", "epoch", "failed", "process", "started")
 
-    def __init__(self, process: Process, epoch: int, attempt: int, started: float) -> None:
+    def __init__(self, process: Start, epoch: int, attempt: int, started: float) -> None:
         self.attempt = attempt
         self.process = process
         self.degraded = process.engine.manager.degraded
@@ -80,9 +87,9 @@ class Law(Hooks):
         self.losses = losses
         """How many owners other faults may end."""
         self.postgres: PostgresMemory
-        self.processes: list[Process] = []
-        self.by_token: dict[str, Process] = {}
-        self.may_exhaust: Callable[[Process, str], bool] = lambda *_: True
+        self.processes: list[Start] = []
+        self.by_token: dict[str, Start] = {}
+        self.may_exhaust: Callable[[Start, str], bool] = lambda *_: True
         """Whether this event may use up its attempts for a reason of its own."""
         self.in_transactions = False
         self.order: KeyLaw | None = None
@@ -90,7 +97,7 @@ class Law(Hooks):
         self.with_effects = False
         self._sent: Counter[str] = Counter()
         self._accepted: set[str] = set()
-        self._calls: dict[str, list[tuple[Process, float]]] = {}
+        self._calls: dict[str, list[tuple[Start, float]]] = {}
         """The calls of effects that have arrived at the receiver and are not answered, by key."""
         self._letters = Letters()
         self.letters: dict[tuple[str, bytes], int] = {}
@@ -101,16 +108,16 @@ class Law(Hooks):
         self.frames: list[bytes] = []
         self.runs: dict[str, list[Run]] = {}
         self._contested: set[str] = set()
-        self._lost: set[tuple[Process, str]] = set()
-        self._paused_until: dict[Process, float] = {}
+        self._lost: set[tuple[Start, str]] = set()
+        self._paused_until: dict[Start, float] = {}
         """When the last pause of the route ended at each process. One that goes on has no end."""
         self.written: dict[str, int] = {}
-        self.arrived: dict[int, list[Process]] = {}
+        self.arrived: dict[int, list[Start]] = {}
         """The processes that received each entry, by serial number."""
         self.histories = Histories()
-        self._gaps: dict[Process, tuple[object, ...]] = {}
+        self._gaps: dict[Start, tuple[object, ...]] = {}
         self._gaps_told: set[tuple[object, ...]] = set()
-        self._for_good: set[tuple[Process, int]] = set()
+        self._for_good: set[tuple[Start, int]] = set()
         """Entries that a process had received when it met a gap. The source does not have them any more."""
         self._doubted: set[str] = set()
         """The names that the store had when it went back. Announcements under these names may be about lost rows."""
@@ -118,13 +125,13 @@ class Law(Hooks):
         """Events whose rows were lost at least once."""
         self._acknowledged: set[int] = set()
         """Messages that a broker need not give again."""
-        self._noticed: set[Process] = set()
+        self._noticed: set[Start] = set()
         """The starts that have noticed the last time that the store went back."""
         self._went_back = False
         """Claims and membership rows were lost then, too. For the life of a row two listeners may run the same
         event."""
 
-    def starts(self, process: Process) -> None:
+    def starts(self, process: Start) -> None:
         self.processes.append(process)
         self.by_token[process.token] = process
 
@@ -158,16 +165,16 @@ class Law(Hooks):
             self.runs.pop(event_id, None)
             self._contested.add(event_id)
 
-    def reads_after(self, process: Process, cursor: str) -> None:
+    def reads_after(self, process: Any, cursor: str) -> None:
         histories = self.histories
         gap = process, cursor, histories.removed, len(histories.all)
         if histories.misses(cursor) and gap not in self._gaps_told:
             self._gaps[process] = gap
 
-    def frame_arrived(self, process: Process, serial: int) -> None:
+    def frame_arrived(self, process: Any, serial: int) -> None:
         self.arrived.setdefault(serial, []).append(process)
 
-    def acknowledged(self, process: Process, serial: int) -> None:
+    def acknowledged(self, process: Any, serial: int) -> None:
         """Check that the message is settled. A store that went back unnoticed may have lost it meanwhile."""
         event_id = self.journal[serial - 1][0]
         self.world.note(process.name, f"acknowledges {event_id} (#{serial})")
@@ -176,10 +183,10 @@ class Law(Hooks):
         else:
             self.world.break_law(f"{process.name} acknowledged {event_id} (#{serial}), which is not settled")
 
-    def _knows_of_loss(self, process: Process) -> bool:
+    def _knows_of_loss(self, process: Start) -> bool:
         return process in self._noticed
 
-    def frame_read(self, process: Process, serial: int) -> None:
+    def frame_read(self, process: Any, serial: int) -> None:
         if process in self._gaps:
             self.world.break_law(f"{process.name} reads on after a gap that it did not report, at {serial}")
         if self.order is not None:
@@ -208,7 +215,7 @@ class Law(Hooks):
         self._sent[key] += 1
         return self._sent[key]
 
-    def effect_arrives(self, process: Process, effect: Effect) -> float:
+    def effect_arrives(self, process: Start, effect: Effect) -> float:
         event_id, now = effect.event_id, self.world.now
         if event_id not in self.postgres.rows and event_id not in self._gone:
             self.world.break_law(f"{process.name} delivers an effect of {event_id}, which is no row")
@@ -229,7 +236,7 @@ class Law(Hooks):
         if key not in self._accepted:
             self.world.break_law(f"the effect {key} is marked as delivered, and nobody has accepted it")
 
-    def buried(self, process: Process, burial: Burial, event_id: str, reason: str) -> None:
+    def buried(self, process: Start, burial: Burial, event_id: str, reason: str) -> None:
         claim_id, digest = burial.claim_id, burial.digest
         self.world.note(process.name, f"LETTER {claim_id} {reason}")
         self.letters_by_id[burial.letter_id] = burial
@@ -319,7 +326,7 @@ class Law(Hooks):
             return True
         return bool(self.letters.get((claim_id, digest)) or self.letters.get(_conflict(event_id, digest)))
 
-    def hear(self, process: Process, fact: Fact) -> None:
+    def hear(self, process: Start, fact: Fact) -> None:
         self._hear_of_pauses(process, fact)
         if isinstance(fact, LeasesLost):
             self._lost.update((process, event_id) for event_id in fact.event_ids)
@@ -339,18 +346,18 @@ class Law(Hooks):
                 if event_id not in self._gone and (row is None or row.token != process.token):
                     self.world.break_law(f"{process.name} says that it stored {event_id}, and the row is not its own")
 
-    def _hear_of_pauses(self, process: Process, fact: Fact) -> None:
+    def _hear_of_pauses(self, process: Start, fact: Fact) -> None:
         if isinstance(fact, RoutePaused | RouteResumed):
             self._paused_until[process] = math.inf if isinstance(fact, RoutePaused) else self.world.now
 
-    def stopped(self, process: Process, at_work: Collection[str]) -> None:
+    def stopped(self, process: Start, at_work: Collection[str]) -> None:
         """Check that a stop gave back letters that it had not tried. A frozen one may have had no time for that."""
         if at_work and not process.frozen_since(0.0):
             self.world.break_law(f"{process.name} stopped while it heals {sorted(at_work)}, and did not give them back")
 
     # -- handlers -------------------------------------------------------------------------------
 
-    def handler_starts(self, process: Process, event_id: str, epoch: int, attempt: int) -> Run:
+    def handler_starts(self, process: Start, event_id: str, epoch: int, attempt: int) -> Run:
         now = self.world.now
         if self.order is not None:
             self.order.handler_starts(event_id)
@@ -376,7 +383,7 @@ class Law(Hooks):
         runs.append(run)
         return run
 
-    def _same_handler(self, process: Process, other: Process) -> None:
+    def _same_handler(self, process: Start, other: Start) -> None:
         mine, theirs = process.settings.handler, other.settings.handler
         if mine != theirs and other.alive and other.engine.manager.open:
             self.world.break_law(f"{process.name} runs {mine}, and {other.name} is at work with {theirs}")
@@ -400,14 +407,14 @@ class Law(Hooks):
             return True
         return any(_cut_off(other, run.started - 2 * self.lease) for other in self.processes)
 
-    def _may_follow(self, run: Run, process: Process) -> bool:
+    def _may_follow(self, run: Run, process: Start) -> bool:
         """Whether this process may always run the event after this run, which failed, or was not committed."""
         if run.process is process:
             return run.failed or self.in_transactions
         ended = math.inf if run.ended is None else run.ended
         return run.failed and ended <= self._paused_until.get(run.process, -math.inf)
 
-    def _apart(self, run: Run, event_id: str, starter: Process) -> bool:
+    def _apart(self, run: Run, event_id: str, starter: Start) -> bool:
         """Whether the owner was cut off from PostgreSQL and the other from Redis, so that they shared no place."""
         owner, memory = run.process, self.postgres
         if not owner.links[1].troubled_since(run.started):
@@ -452,7 +459,7 @@ class Law(Hooks):
             for process in self.arrived.get(serial, ())
         )
 
-    def _knew(self, process: Process, serial: int, *, resumes: bool) -> bool:
+    def _knew(self, process: Start, serial: int, *, resumes: bool) -> bool:
         """Whether this process knew that the source would not send this again."""
         return not resumes or (process, serial) in self._for_good
 
@@ -480,7 +487,7 @@ def _conflict(event_id: str, digest: bytes) -> tuple[str, bytes]:
     return f"conflict:{digest.hex()}:{event_id}", digest
 
 
-def _cut_off(process: Process, since: float) -> bool:
+def _cut_off(process: Start, since: float) -> bool:
     """Whether both places of its claims were in trouble for it since then, at once or shortly after each other."""
     if not all(link.troubled_since(since) for link in process.links):
         return False

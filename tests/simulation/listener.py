@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tests.simulation.broker import BrokerSource, SimulatedBroker
@@ -48,6 +49,7 @@ from unlost.listener.ports.dead_letters import (
     StoreLoss,
     Tried,
 )
+from unlost.listener.ports.effects import EffectRows
 from unlost.listener.ports.source import Source
 
 LEASE = 2.5
@@ -275,7 +277,7 @@ class Scene:
         self.tries: dict[str, int] = {}
         self.poisoned: Callable[[Start], None] = lambda _: None
 
-    def _may_exhaust(self, process: Process, event_id: str) -> bool:
+    def _may_exhaust(self, process: "Start", event_id: str) -> bool:
         """A wire that loses single requests cannot be distinguished from an event that fails. An event that fails by
         itself, but not often enough, may lose one more attempt to a fault that ended before it was noticed.
         """
@@ -312,7 +314,6 @@ class Start(Process):
             NO_FIELD if scene.plan.declared else scene.plan.order_by,
             scene.plan.after_letter,
         )
-        self.healing = SimulatedHealing(scene.disk(name), self)
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
         self.healing: SimulatedHealing | OrderedHealing = SimulatedHealing(scene.disk(name), self)
         self.listening = Listening(
@@ -335,7 +336,8 @@ class Start(Process):
         source = self.scene.source
         if isinstance(source, SimulatedBroker):
             return [lambda _: BrokerSource(self, source)]
-        plan, built = self.scene.plan, builders(*given, open_connection=source.connect(self))
+        plan = self.scene.plan
+        built = partial(builders, open_connection=source.connect(self))(*given)
         return [with_key(one, plan.order_by) for one in built] if plan.declared == "source" else built
 
     # -- what the engine uses -------------------------------------------------------------------
@@ -348,6 +350,9 @@ class Start(Process):
         )  # fmt: skip
         if scene.plan.order_by:
             self.healing = OrderedHealing(lambda: list(scene.disks.values()), self)
+        effects: EffectRows = NoEffects()
+        if scene.plan.effects:
+            effects = SimulatedEffects(session, token=token)
         return Servers(
             redis=SimulatedRedisClaims(
                 scene.redis.memory, scene.redis.wire(self), token=token, lease_seconds=settings.lease,
@@ -362,7 +367,7 @@ class Start(Process):
             ),
             cursors=SimulatedCursors(session),
             gaps=KeptGaps(),
-            effects=SimulatedEffects(session, token=token) if scene.plan.effects else NoEffects(),
+            effects=effects,
             channel=SimulatedReceiver(scene, self) if scene.plan.effects else NoEffects(),
             pauses=None,
             migrate=session_opened(session),

@@ -25,6 +25,7 @@ from unlost.listener.claims import quorum as places
 from unlost.listener.claims.agreement import Agreement
 from unlost.listener.claims.leases import Leases
 from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.claims.quorum import intersects
 from unlost.listener.claims.replicas import Replicas
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.claim import Answer, ClaimRequest, Held, HeldClaim, Won
@@ -112,6 +113,7 @@ def _forgotten(self: EffectTable, place: Any, *_: Any) -> None:
 
 def _acknowledged_at_receipt(real: Any) -> Any:
     def receive(self: Inlet, batch: Batch) -> Any:
+        assert self._acknowledge is not None
         self._acknowledge([receipt for _, receipt in batch.receipts])
         return real(self, batch)
 
@@ -225,8 +227,7 @@ def _epoch_reset(real: Any) -> Any:
 def _never_renewed(_: Any) -> Any:
     async def renew(self: Leases) -> None:
         for claim in self.all():
-            for place in claim.until:
-                claim.until[place] = self._clock() + self._seconds
+            claim.until = dict.fromkeys(claim.until, self._clock() + self._seconds)
 
     return renew
 
@@ -259,7 +260,7 @@ def _declared_once_told(_: Any) -> Any:
         view = await self._membership.declare(places)
         self.leases.places = places
         self._see(view, started)
-        self._intersects = manager_module.intersects(places, self._peers)
+        self._intersects = intersects(places, self._peers)
 
     return declare
 
@@ -518,9 +519,10 @@ def _resolved_untried(_: Any) -> Any:
     return untried
 
 
-def _heals_nothing(_: Any) -> Any:
+def _heals_nothing(real: Any) -> Any:
     async def run(self: Healer) -> None:
-        self.done = True
+        self.stop()
+        await real(self)
 
     return run
 

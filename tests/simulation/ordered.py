@@ -25,7 +25,6 @@ from unlost.listener.ports.dead_letters import HealingGroup, HealingLetter, Reso
 if TYPE_CHECKING:
     from tests.simulation.law import Law
     from tests.simulation.listener import Disk, Scene, Start
-    from tests.simulation.world import Process
 
 PATH = "payload.key"
 HAPPENINGS_SALT, DECLARED_SALT = 141, 142
@@ -103,7 +102,7 @@ class KeyLaw:
     def __init__(self, law: Law, after_letter: str) -> None:
         self._law = law
         self._after_letter = after_letter
-        self._reads: dict[tuple[Process, float], set[float]] = {}
+        self._reads: dict[tuple[Start, float], set[float]] = {}
         """When a process read while a key was blocked, by process and by the time since when it is."""
         self._ran: set[str] = set()
 
@@ -138,7 +137,7 @@ class KeyLaw:
         self.in_order(event_id, "a handler starts")
         self._ran.add(event_id)
 
-    def read(self, process: Process) -> None:
+    def read(self, process: Start) -> None:
         """Check that reading has stopped. A listener that was waiting for an event reads what comes next."""
         law = self._law
         keyed = [one.at for one in law.postgres.buried.values() if one.order_key is not None]

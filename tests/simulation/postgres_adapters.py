@@ -33,7 +33,7 @@ class Session:
         self.changed = changed
         self.claims_place: str | None = None
 
-    async def ask(self, what: str, apply: Callable[[], T]) -> T:
+    async def ask(self, what: str, apply: Callable[[], T | Blocked]) -> T:
         try:
             return await self.wire.ask(what, apply, timeout=self.timeout)
         except (Lost, OtherPlace) as error:

@@ -55,7 +55,7 @@ class Record(msgspec.Struct):
         return together == UNHANDLED or 0 < together <= most
 
 
-Replica = tuple[dict[str, dict[str, Record]], dict[str, int], str | None]
+Replica = tuple[dict[str, dict[str, Record]], dict[str, Remembered], str | None]
 """Claims, stores and mark."""
 
 

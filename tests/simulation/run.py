@@ -103,7 +103,7 @@ class Play:
         old = self.current.get(name)
         if old is not None and old.state in ("running", "frozen"):
             return
-        start = Start(self.scene, name, len(self.starts) + 1)
+        start = Start(self.scene, name, len(self.starts) + 1)  # type: ignore[abstract]
         self.world.note(name, f"starts as {start.token}")
         start.on_exit = lambda: self.at(RESTART_SECONDS, self.start, name)
         self.current[name] = start

@@ -112,7 +112,7 @@ def schedule(seed: int) -> Schedule:
     rng = random.Random(seed * 2_654_435_761 + 97)
     count = rng.choices((1, 2, 3), (1, 8, 3))[0]
     listeners = tuple((f"l{n}", 0.0 if rng.random() < 0.6 else rng.uniform(0, 2)) for n in range(count))
-    work: Work = rng.choices(("recorded", "plain", "transaction"), (3, 6, 3))[0]  # type: ignore[assignment]
+    work: Work = rng.choices(("recorded", "plain", "transaction"), (3, 6, 3))[0]
     quiet = rng.random() < 0.1
     faults = tuple(
         _fault(rng, number, [name for name, _ in listeners]) for number in range(rng.choice((1, 1, 2, 2, 3, 4)))

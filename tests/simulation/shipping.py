@@ -13,7 +13,7 @@ import tempfile
 import types
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self
 from unittest import mock
 
 from tests.simulation.fleet import Fleet, Link, SimulatedList, SimulatedTable, key_of
@@ -112,7 +112,7 @@ class Play:
         LineFile(self.path(name)).append([encode(one) for one in made])
 
     def start(self, name: str) -> None:
-        process = Process(self.world, name)
+        process = Process(self.world, name)  # type: ignore[abstract]
         self.starts.append(process)
         self.shipping[name] = process
 
@@ -141,7 +141,7 @@ class Play:
     def operator(
         self, name: str, work: Callable[[Process], Coroutine[Any, Any, None]], killed_after: float | None = None
     ) -> None:
-        process = Process(self.world, name)
+        process = Process(self.world, name)  # type: ignore[abstract]
         self.starts.append(process)
         _begin(process, lambda: work(process))
         if killed_after is not None:
@@ -278,8 +278,20 @@ class SimulatedRerun:
         self._fleet = fleet
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def unable(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def live_handlers(self) -> Sequence[tuple[str, str | None]]:
+        return ()
+
+    async def unable(self) -> NoReturn:
         await asyncio.get_running_loop().create_future()
+        raise AssertionError("nothing sets it")
+
+    def start_effect(self, event_id: str, number: int, ended: Callable[[Outcome], None]) -> None:
+        raise AssertionError(f"no effect of {event_id} is expected")
 
     def start(
         self,

@@ -25,10 +25,17 @@ class Lost(Exception):
     """No answer: refused, cut, or too late. Whether the request took effect is unknown."""
 
 
+class Blocked:
+    """``apply`` returns this to say: not yet, ask again when something has changed."""
+
+
+BLOCKED = Blocked()
+
+
 class ServerLink(Protocol):
     """How an adapter reaches its server."""
 
-    def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> Awaitable[T]:
+    def ask(self, what: str, apply: Callable[[], T | Blocked], *, timeout: float) -> Awaitable[T]:
         """Run ``apply`` at the server, and return what it returned. Raises ``Lost`` if no answer comes."""
         ...
 
@@ -37,11 +44,6 @@ class ServerLink(Protocol):
         ...
 
 
-class Blocked:
-    """``apply`` returns this to say: not yet, ask again when something has changed."""
-
-
-BLOCKED = Blocked()
 HANG_UP = "hang up"
 AFTER_ALL_ELSE = 0.01
 
@@ -286,7 +288,7 @@ class SimulatedWire:
         self.process = process
         self.link = link
 
-    def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> Awaitable[T]:
+    def ask(self, what: str, apply: Callable[[], T | Blocked], *, timeout: float) -> Awaitable[T]:
         process = self.process
         if process.state is AFTERLIFE:
             raise asyncio.CancelledError

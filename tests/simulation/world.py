@@ -253,7 +253,7 @@ class Process(asyncio.AbstractEventLoop):
         self._tasks.append(task)
         return task
 
-    get_debug = staticmethod(bool)  # type: ignore[assignment]
+    get_debug = staticmethod(bool)
     """Always False. Each future asks, and ``bool`` answers without a call of a Python function."""
 
     def is_running(self) -> bool:

@@ -13,7 +13,7 @@ from unlost.listener.ports.source import Batch, Loss, Opening, Receipt, SourceEn
 class AcknowledgedSource:
     """A source with one session after another. The first ones refuse what they are given back."""
 
-    name, shared, resumes = "acknowledged", True, True
+    name, shared, partitioned, resumes = "acknowledged", True, False, True
 
     def __init__(self, refuses: int = 0, messages: Sequence[Receipt] = ()) -> None:
         self.refuses = refuses

@@ -5,13 +5,14 @@ from typing import Any
 
 from unlost.listener.core.effects import DELIVERED, DeliveryOutcome, Effect, NewEffect
 from unlost.listener.core.errors import Transient
+from unlost.listener.core.event import Event
 
 
 class NoEffects:
     """``EffectRows`` and ``Channel`` where no handler records any effect."""
 
-    async def record(self, connection: object, event_id: str, effects: Sequence[NewEffect]) -> None:
-        raise AssertionError(event_id)
+    async def record(self, connection: object, event: Event, effects: Sequence[NewEffect]) -> None:
+        raise AssertionError(event.event_id)
 
     async def take(self, most: int, *, lease: float, skip: Sequence[str], only: str | None = None) -> list[Effect]:
         return []

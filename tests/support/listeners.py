@@ -61,6 +61,11 @@ class RunningListener:
         self.daemon = Daemon(settings, subscriber=self.heard)
         self.task = asyncio.create_task(self.daemon.run(), name=f"listener {settings.instance_id}")
 
+    @property
+    def health(self) -> dict[str, Any]:
+        """The whole of ``/health``."""
+        return self.daemon.health().whole()
+
     async def stop(self) -> None:
         self.daemon.stop()
         await asyncio.wait_for(self.task, 30)

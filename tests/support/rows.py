@@ -1,12 +1,13 @@
 """The table of events, without a server."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from unlost.listener.core.claim import ClaimRequest, Dead, Done
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import Event
-from unlost.listener.ports.rows import INSERTED, NewRow, Result
+from unlost.listener.ports.rows import INSERTED, HandlerConnection, NewRow, Result, TransactionPipeline
 
 AWAY = Transient("away")
 
@@ -57,6 +58,20 @@ class FakeRows:
         if isinstance(self.same, Transient | Permanent):
             raise self.same
         return self.same
+
+    async def insert_with(
+        self,
+        row: NewRow,
+        work: Callable[[HandlerConnection], Awaitable[None]],
+        transactions: TransactionPipeline | None = None,
+    ) -> Result:
+        raise AssertionError(f"no transaction is expected here: {row.event.event_id}")
+
+    async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        return []
+
+    async def one(self, event_id: str) -> dict[str, Any] | None:
+        return None
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)

@@ -66,7 +66,7 @@ class Stage:
         save_entries(tokens.file, [*load_entries(tokens.file), TokenEntry(name, rights, digest_of(made))])
         bearer = {"authorization": f"Bearer {made}"}
         for url in (self.url, *self.system.layout.listener_urls):
-            until(lambda at=url: "instance" in self.client.get(f"{at}/health", headers=bearer).json())
+            until(lambda at=url: "instance" in self.client.get(f"{at}/health", headers=bearer).json())  # type: ignore[misc]
         return made
 
     def publish(self, kind: str, count: int = 1, **payload: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """The console as a person uses it, in a real browser on a real system."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -10,6 +11,7 @@ from tests.support.accessibility import Axe, axe
 from tests.support.browser import browser, page
 
 __all__ = ["axe", "browser", "page"]
+Scheme = Literal["light", "dark"]
 
 
 def give_token(page: Page, token: str) -> None:
@@ -173,7 +175,7 @@ def test_what_is_wrong_leads_to_the_runbook_and_back(page: Page, stage: Stage):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_drill_that_runs_is_told_in_every_view_and_its_name_when_asked(page: Page, stage: Stage, scheme: str):
+def test_a_drill_that_runs_is_told_in_every_view_and_its_name_when_asked(page: Page, stage: Stage, scheme: Scheme):
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(color_scheme=scheme)
     open_view(page, stage, "overview")
@@ -209,7 +211,9 @@ def test_a_replay_is_cancelled_by_its_button(page: Page, stage: Stage, tmp_path:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.timeout(330)  # npm may take 240 s of them to install
-def test_every_view_fits_a_phone_and_is_accessible_in_light_and_dark(page: Page, stage: Stage, scheme: str, axe: Axe):
+def test_every_view_fits_a_phone_and_is_accessible_in_light_and_dark(
+    page: Page, stage: Stage, scheme: Scheme, axe: Axe
+):
     (event_id,) = stage.buried("refused")
     letter = stage.letter_of(event_id)
     page.set_viewport_size({"width": 390, "height": 844})

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -54,7 +55,7 @@ def test_a_replay_ends_with_its_console(
     ids = stage.buried("broken", 6, file=str(repaired))
     letters = [stage.letter_of(one) for one in ids]
     repaired.touch()
-    body = {"ids": [one["letter_id"] for one in letters], "rate": 2}
+    body: dict[str, Any] = {"ids": [one["letter_id"] for one in letters], "rate": 2}
     client.post("/api/replays", json=body, headers=OWN).raise_for_status()
     until(lambda: client.get("/api/replays").json()["replays"][0]["done"])
     process.send_signal(how)

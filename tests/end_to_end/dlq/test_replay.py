@@ -232,7 +232,7 @@ def test_killed_at_any_point_and_run_again_each_letter_is_stored_once(work: Work
     while work.statuses()["resolved"] < count and kills < 12:
         goal = len(work.runs()) + rng.randint(1, count // 8)
         process = work.start("--concurrency", str(rng.choice([1, 4, 16])))
-        until(lambda goal=goal, process=process: len(work.runs()) >= goal or process.poll() is not None)
+        until(lambda goal=goal, process=process: len(work.runs()) >= goal or process.poll() is not None)  # type: ignore[misc]
         process.kill()
         process.communicate()
         kills += 1

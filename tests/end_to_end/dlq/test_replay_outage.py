@@ -19,7 +19,7 @@ from unlost.dlq.record.trail import trail_beside
 from unlost.dlq.replay.plan import LOCKED
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.facts import EventBuried, EventsStored
-from unlost.listener.store.postgres.database import Connection
+from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.letter_store import LEASE_SECONDS
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.valkey import ValkeyServer
@@ -119,7 +119,7 @@ async def leases(servers: dict) -> dict[str, float]:
     )
     connection = await asyncpg.connect(servers["database_url"])
     try:
-        return dict(await connection.fetch(query))
+        return {str(name): value for name, value in await connection.fetch(query)}
     finally:
         await connection.close()
 

@@ -25,7 +25,7 @@ from unlost.listener.core.errors import Misconfigured, Transient
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-c", os.devnull)
-ORDER = {"sku": "a-17", "count": 2}
+ORDER: dict[str, Any] = {"sku": "a-17", "count": 2}
 
 
 def run_tests_of(example: str, directory: Path, **environment: str) -> str:

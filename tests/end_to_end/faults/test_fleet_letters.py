@@ -37,7 +37,7 @@ def _no_runs() -> None:
 async def shipped(one: RunningListener, count: int) -> None:
     await one.heard.until(lambda h: len(h.of(EventBuried)) == count)
     async with asyncio.timeout(20):
-        while one.daemon.health().facts["letters"]["unshipped_bytes"]:  # type: ignore[index]  # noqa: ASYNC110
+        while one.health["letters"]["unshipped_bytes"]:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -94,7 +94,7 @@ async def test_no_letter_of_a_fleet_is_lost_or_run_twice(
         for name in NAMES[1:]:
             source, one = fleet[name]
             await source.send(frame(f"fine-{name}"))
-            await one.heard.until(lambda h, name=name: h.ids(EventsStored) == [f"fine-{name}"])
+            await one.heard.until(lambda h, name=name: h.ids(EventsStored) == [f"fine-{name}"])  # type: ignore[misc]
             await source.send(*frames(f"{name}-more", MORE))
             await one.heard.until(lambda h: len(h.of(EventBuried)) == EACH + MORE)
         own_postgres.kill()

@@ -180,7 +180,7 @@ async def test_a_peer_heals_what_a_lost_listener_and_its_lost_disk_have_left(ser
 
 
 async def _is_shipped(listener: RunningListener) -> bool:
-    return listener.daemon.health().facts["letters"]["unshipped_bytes"] == 0
+    return listener.health["letters"]["unshipped_bytes"] == 0
 
 
 async def test_an_orderly_stop_leaves_its_letters_to_the_peers(servers: dict):
@@ -207,7 +207,7 @@ async def test_a_stop_while_letters_heal_uses_up_no_try_and_the_next_start_goes_
                 await one.heard.until(lambda h: bool(h.of(SourceConnected)))
                 if number == 1:
                     await source.send(*frames("held", 3))
-                await one.heard.until(lambda _, number=number: len(RUNS.begun) >= number)
+                await one.heard.until(lambda _, number=number: len(RUNS.begun) >= number)  # type: ignore[misc]
             listed = "select reason, status, heal_at <= now(), heal_base from unlost.letters"
             assert await of_list(servers, listed) == [("stopped", "open", True, 0)] * 3
             assert await of_list(servers, "select * from unlost.letter_leases") == []

@@ -127,7 +127,7 @@ async def test_a_giant_costs_no_memory_and_its_letter_has_its_measure(servers: d
         writer.write(framed(frame("after")))
 
     async with hostile(send) as source, listening(servers, source, processes) as one:
-        with watching(one.child.pid, one.url) as seen:
+        with watching(one.child.pid or 0, one.url) as seen:
             going.set()
             await until_stored(servers, "before", "after")
         assert source.connections == 1
@@ -157,7 +157,7 @@ async def test_millions_of_empty_frames_wait_at_the_source(servers: dict, proces
 
     later = frames("later", 5)
     async with hostile(send, *later) as source, listening(servers, source, processes) as one:
-        with watching(one.child.pid, one.url) as seen:
+        with watching(one.child.pid or 0, one.url) as seen:
             going.set()
             paused = 0
             async with asyncio.timeout(100):

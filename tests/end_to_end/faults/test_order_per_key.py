@@ -1,5 +1,7 @@
 """Order per key across listeners: nothing overtakes a letter of its key, and what was parked follows by itself."""
 
+from typing import Any
+
 import asyncpg
 
 from tests.end_to_end.faults.conftest import frame
@@ -8,7 +10,7 @@ from tests.support.listeners import running_listener, until_among
 from tests.support.source import running_source
 from unlost.listener.core.facts import EventBuried, EventsStored, SourceConnected
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "handler": NEEDS, "order_by": "payload.key", "handle_attempts": "1", "heal_first": "0.2", "heal_max": "0.5",
 }  # fmt: skip
 
@@ -54,7 +56,7 @@ def buried(listeners: list) -> dict[str, str]:
 async def test_a_listener_with_another_order_than_its_peers_starts_nothing(servers: dict):
     async with running_source() as source, running_listener(ws_url=source.url, **servers, **SETTINGS) as a:
         await a.heard.until(lambda h: bool(h.of(SourceConnected)))
-        other = {**SETTINGS, "order_by": "payload.other"}
+        other: dict[str, Any] = {**SETTINGS, "order_by": "payload.other"}
         async with running_listener(ws_url=source.url, instance_id="b", **servers, **other) as b:
             await b.daemon.working.wait()
             (check,) = [one for one in b.daemon.health().able if one.name == "handler"]

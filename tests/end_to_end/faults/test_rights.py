@@ -80,7 +80,7 @@ async def test_rows_wait_until_the_right_is_back(servers: dict, rights: Rights, 
         await rights.run(f"revoke insert on unlost.events from {rights.listener}")
         await source.send(*frames("e", 20))
         await paused(one, "a right is missing: permission denied for table events")
-        assert one.daemon.health().facts["breakers"]["postgres"] == "closed", "it answers"
+        assert one.health["breakers"]["postgres"] == "closed", "it answers"
         await rights.run(f"grant insert on unlost.events to {rights.listener}")
         await one.heard.until(lambda h: len(h.ids(EventsStored)) == 20)
         assert not one.heard.of(EventBuried)

@@ -1,5 +1,7 @@
 """A listener that reads several sources: each has its own cursor and health, and none holds another up."""
 
+from typing import Any
+
 import asyncpg
 
 from tests.end_to_end.faults.conftest import frame, letters
@@ -24,11 +26,11 @@ async def test_one_that_is_away_holds_no_other_up_and_each_keeps_its_own_place(s
             await one.heard.until(lambda h: bool(h.of(SourceLost)))
             await second.send(frame("three", "z", cursor="b.3"))
             await one.heard.until(lambda h: "three" in h.ids(EventsStored))
-            health = one.daemon.health()
-            assert [(picture["name"], picture["connected"]) for picture in health.facts["sources"]] == [
+            health = one.health
+            assert [(picture["name"], picture["connected"]) for picture in health["sources"]] == [
                 (first.url, False), (second.url, True)
             ]  # fmt: skip
-            (reason,) = [said for said in health.whole()["reasons"] if said.startswith("source:")]
+            (reason,) = [said for said in health["reasons"] if said.startswith("source:")]
             assert first.url in reason
             assert second.url not in reason
     connection = await asyncpg.connect(servers["database_url"])
@@ -45,18 +47,18 @@ async def test_a_stop_writes_letters_for_the_events_of_the_source_that_cannot_re
     held = {"handler": HOLD, "handle_concurrency": "1", "shutdown_timeout": "0.3"}
     async with running_source() as ours, running_source() as foreign:
         ours.headers = {"unlost-oldest": "a.0", "unlost-cursor": "a.9"}
-        both = {"ws_url": "ws://127.0.0.1:9/", "source": f"{ours.url} {foreign.url}"}
-        async with running_listener(**both, **servers, **held) as one:
+        both: dict[str, Any] = {"ws_url": "ws://127.0.0.1:9/", "source": f"{ours.url} {foreign.url}"}
+        async with running_listener(**both | servers | held) as one:
             await one.heard.until(lambda h: len(h.of(SourceConnected)) == 2)
             await ours.send(*[frame(f"held-ours{n}", n, cursor=f"a.{n + 1}") for n in range(5)])
             await foreign.send(*[frame(f"held-foreign{n}", n) for n in range(5)])
-            await one.heard.until(lambda _: one.daemon.health().facts["in_memory"] == 10)
+            await one.heard.until(lambda _: one.health["in_memory"] == 10)
         stopped = letters(servers["directory"], "a")
         assert {one.event_id for one in stopped} == {f"held-foreign{n}" for n in range(5)}
         assert {one.reason for one in stopped} == {"stopped"}
         RUNS.go_on.set()
         ours.headers |= {"unlost-cursor": "a.5"}
-        async with running_listener(**both, **servers, **held) as one:
+        async with running_listener(**both | servers | held) as one:
             await one.heard.until(lambda h: len(h.of(SourceConnected)) == 2)
             await ours.send(*[frame(f"held-ours{n}", n, cursor=f"a.{n + 1}") for n in range(5)])
             await one.heard.until(lambda h: len(h.ids(EventsStored)) == 10, 30)

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import sys
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -75,7 +76,7 @@ async def test_events_that_it_could_not_read_are_left_to_the_source(servers: dic
     async with running_source() as source:
         source.headers = {"unlost-oldest": "c-0", "unlost-cursor": "c-0", "unlost-max-event": "65537"}
         source.backlog = lambda after: [frame("giant", "x" * 65_000, cursor="c-1")]
-        options = {"reconnect_first": "0.1", "reconnect_max": "0.1", "max_event_bytes": "65536"}
+        options: dict[str, Any] = {"reconnect_first": "0.1", "reconnect_max": "0.1", "max_event_bytes": "65536"}
         async with running_listener(ws_url=source.url, **servers, **options) as one:
             await one.heard.until(lambda h: len(h.of(SourceLost)) >= 2)
             assert not one.daemon.health().is_ready

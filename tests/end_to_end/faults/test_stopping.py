@@ -64,9 +64,7 @@ async def test_what_is_left_then_is_written_and_settled_by_the_next_start(server
             await source.wait_for_clients(1)
             await one.heard.until(lambda h: bool(h.of(SourceConnected)))
             await source.send(*sent)
-            await one.heard.until(
-                lambda h: h.ids(EventsStored) == ["first"] and one.daemon.health().facts["in_memory"] >= 40
-            )
+            await one.heard.until(lambda h: h.ids(EventsStored) == ["first"] and one.health["in_memory"] >= 40)
         assert await ids_of(servers) == ["first"]
         left = open_letters(servers["directory"])
         assert {(one.error_class, one.error_type) for one in left if one.reason == "stopped"} == {
@@ -106,7 +104,7 @@ async def test_what_a_restored_journal_has_lost_is_not_handed_back(servers: dict
         async with running_listener(ws_url=source.url, **same) as one:
             await one.heard.until(lambda h: bool(h.of(SourceConnected)))
             await source.send(*(frame(f"held{n}", cursor=f"{begins}{n}") for n in range(1, 4)))
-            await one.heard.until(lambda _: one.daemon.health().facts["in_memory"] == 3)
+            await one.heard.until(lambda _: one.health["in_memory"] == 3)
             await source.stop()
             source.headers = {**start, "unlost-gap": f"{begins}3"}
             await source.start()
@@ -136,7 +134,7 @@ async def test_a_gap_that_is_declared_just_before_the_stop_reaches_postgres(serv
             await source.start()
             await one.heard.until(lambda h: bool(h.of(SourceGap)))
             one.daemon.stop()
-            while one.daemon.health().facts["phase"] == "running":  # noqa: ASYNC110
+            while one.health["phase"] == "running":  # noqa: ASYNC110
                 await asyncio.sleep(0)
             await lock.rollback()
             await asyncio.wait_for(one.task, 20)
@@ -147,9 +145,9 @@ async def test_a_gap_that_is_declared_just_before_the_stop_reaches_postgres(serv
 async def test_a_peer_that_saw_it_too_stores_it_and_the_letter_is_settled_without_another_run(servers: dict):
     same = {**servers, "handler": HOLD, "peer_wait": "0"}
     async with running_source() as source:
-        one = running_listener(ws_url=source.url, **same, shutdown_timeout="0.2")
-        two = running_listener(ws_url=source.url, **same, instance_id="b")
-        async with one as one, two as two:
+        first = running_listener(ws_url=source.url, **same, shutdown_timeout="0.2")
+        second = running_listener(ws_url=source.url, **same, instance_id="b")
+        async with first as one, second as two:
             await source.wait_for_clients(2)
             for listener in (one, two):
                 await listener.heard.until(lambda h: bool(h.of(SourceConnected)))

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,7 @@ async def test_a_gap_whose_numbers_are_not_all_answered_is_tried_again_and_is_pa
     """First the server knows none of them, then one; it is never filled in silence."""
     servers = {**NO_STREAM, "redis_url": redis_url, "database_url": database_url, "directory": tmp_path}
     async with surroundings(tmp_path) as (feed, server, profile):
-        answers = iter([{"trades": []}, {"trades": []}])
+        answers: Iterator[Any] = iter([{"trades": []}, {"trades": []}])
         server.page = lambda _: next(answers, {"trades": [{"n": 3, "price": "1.50"}]})
         async with running_listener(**servers, source=profile) as listener:
             await feed.until(1, 1)

@@ -49,7 +49,7 @@ async def test_two_listeners_store_every_event_of_the_real_servers_once(
     feeds: NodeFeeds, redis_url: str, database_url: str, tmp_path: Path
 ):
     servers = {"redis_url": redis_url, "database_url": database_url, "directory": tmp_path}
-    settings = {"ws_url": "ws://127.0.0.1:9/", "source": " ".join(FEEDS), **servers}
+    settings: dict[str, Any] = {"ws_url": "ws://127.0.0.1:9/", "source": " ".join(FEEDS), **servers}
     async with contextlib.AsyncExitStack() as stack:
         both = [await stack.enter_async_context(running_listener(**settings, instance_id=name)) for name in "ab"]
         await feeds.until(all_subscribed)
@@ -64,7 +64,7 @@ async def test_two_listeners_store_every_event_of_the_real_servers_once(
         await feeds.until(all_subscribed)
         await feeds.publish(40)
         await until_ended(both, feeds)
-        counts = [one["feed"] for listener in both for one in listener.daemon.health().facts["sources"]]
+        counts = [one["feed"] for listener in both for one in listener.health["sources"]]
     numbers = range(feeds.state["published"])
     wanted = sorted([f"s{number}" for number in numbers] + [f"g{number}" for number in numbers])
     assert [row["event_id"] for row in await rows_of(database_url)] == wanted

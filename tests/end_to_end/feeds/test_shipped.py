@@ -30,7 +30,7 @@ def test_each_shipped_feed_has_a_stand_in():
 
 def counts_of(listener: RunningListener) -> dict[str, dict[str, int]]:
     """The health of each feed."""
-    return {one["name"]: one["feed"] for one in listener.daemon.health().facts["sources"]}
+    return {one["name"]: one["feed"] for one in listener.health["sources"]}
 
 
 async def disconnect(feed: StandIn) -> None:

@@ -39,7 +39,7 @@ def _declare_work() -> None:
         """It never runs."""
 
     @wired_in_a_thread.on("t")
-    def work(connection: psycopg.Connection[Any]) -> None:  # type: ignore[no-redef]  # noqa: F811
+    def work_in_a_thread(connection: psycopg.Connection[Any]) -> None:
         """It never runs."""
 
 
@@ -116,7 +116,7 @@ def frame(event_id: str, kind: str | None, payload: object) -> str:
 
 def letters(servers: dict) -> dict[str | None, Letter]:
     path = servers["directory"] / "a.jsonl"
-    return {one.letter.event_id: one.letter for one in read_letters(path)}  # type: ignore[union-attr]
+    return {one.letter.event_id: one.letter for one in read_letters(path)}
 
 
 async def test_each_event_takes_the_form_of_its_route(servers: dict) -> None:

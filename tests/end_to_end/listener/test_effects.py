@@ -91,7 +91,7 @@ async def test_effects_follow_their_row_and_a_handler_that_fails_has_none(
         async with paying(redis_url, database_url, tmp_path, receiver, *events) as listener:
             await listener.heard.until(lambda heard: len(heard.of(EffectDelivered)) == 2)
             await listener.heard.until(lambda heard: len(heard.of(EventBuried)) == 2)
-            health = listener.daemon.health()
+            health = listener.health
     assert [call.json["id"] for call in receiver.calls] == ["a", "a"]
     assert len({call.key for call in receiver.calls}) == 2
     assert all(call.headers["webhook-signature"].startswith("v1,") for call in receiver.calls)
@@ -99,7 +99,7 @@ async def test_effects_follow_their_row_and_a_handler_that_fails_has_none(
     assert [one["status"] for one in await effects_in(database_url)] == ["delivered"] * 2
     refused = {one.event_id: one.message for one in listener.heard.of(EventBuried)}
     assert refused["elsewhere"] == "effects may not go to elsewhere.test: it is not in EFFECT_HOSTS"
-    assert health.facts["effects"]["hosts_paused"] == {}
+    assert health["effects"]["hosts_paused"] == {}
 
 
 async def test_after_a_kill_between_commit_and_record_a_peer_delivers_with_the_same_key(
@@ -114,6 +114,7 @@ async def test_after_a_kill_between_commit_and_record_a_peer_delivers_with_the_s
         held = await connection.fetchrow(
             "select status, leased_until > now() + interval '20 s' as held from unlost.effects"
         )
+        assert held is not None
         assert dict(held) == {"status": "waiting", "held": True}
         await connection.execute("update unlost.effects set leased_until = now()")  # time passes
         await connection.close()
@@ -181,7 +182,7 @@ async def test_a_host_that_is_down_pauses_and_is_tried_with_one_effect_at_a_time
             redis_url, database_url, tmp_path, receiver, *events, effect_attempts="50", effect_concurrency="4"
         ) as listener:
             await listener.heard.until(lambda heard: bool(heard.of(EffectHostPaused)))
-            assert list(listener.daemon.health().facts["effects"]["hosts_paused"]) == [f"127.0.0.1:{receiver.port}"]
+            assert list(listener.health["effects"]["hosts_paused"]) == [f"127.0.0.1:{receiver.port}"]
             await listener.heard.until(lambda _: receiver.at_once == 0)
             receiver.most_at_once, tried = 0, len(receiver.calls)
             before = {one["number"]: one["attempts"] for one in await effects_in(database_url)}

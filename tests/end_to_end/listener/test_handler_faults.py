@@ -17,7 +17,7 @@ from unlost.dlq.record.letter import Letter
 from unlost.dlq.record.sidecar import states
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.facts import EventBuried, EventsStored, LettersResolved
-from unlost.listener.store.postgres.database import Connection
+from unlost.listener.store.postgres.connections import Connection
 
 RUNS: list[str] = []
 
@@ -47,7 +47,7 @@ def frame(event_id: str, payload: object) -> str:
 
 def letters(servers: dict) -> dict[str, Letter]:
     path = servers["directory"] / "a.jsonl"
-    return {one.letter.event_id: one.letter for one in read_letters(path)}  # type: ignore[union-attr, misc]
+    return {one.letter.event_id: one.letter for one in read_letters(path)}  # type: ignore[misc]
 
 
 async def test_a_handler_that_leaves_its_transaction_ends_as_a_letter_after_one_attempt(servers: dict) -> None:
@@ -111,7 +111,7 @@ async def test_a_task_that_calls_sys_exit_ends_no_process() -> None:
         async with asyncio.timeout(20):
             while not (path.exists() and path.stat().st_size):  # noqa: ASYNC110  another process writes it
                 await asyncio.sleep(0.05)
-        (letter,) = [one.letter for one in read_letters(path)]  # type: ignore[union-attr]
+        (letter,) = [one.letter for one in read_letters(path)]
         assert (letter.event_id, letter.reason, letter.error_type) == ("awaited", "exhausted", "SystemExit")
         assert (listener.pid, listener.is_running) == (pid, True)
         assert await asyncio.to_thread(listener.stop) == 0

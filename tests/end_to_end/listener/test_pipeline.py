@@ -5,6 +5,7 @@ import contextlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -14,7 +15,7 @@ from tests.support.cutting_proxy import CuttingProxy
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 from unlost.dlq.record.file import read_letters
-from unlost.listener.claims.redis.adapter import Script
+from unlost.listener.claims.redis.script import Script
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Reject
 from unlost.listener.core.facts import (
@@ -141,7 +142,13 @@ async def test_of_two_listeners_one_stores_and_the_other_sees_it_settled(servers
 
 
 async def test_bad_frames_become_one_letter_of_all_listeners_and_the_connection_lives(servers: dict):
-    bad = ["no json", "[1]", '{"event_id":"x","payload":"\\u0000"}', b"\x00\xff", '{"event_id":"d","a":1,"a":2}']
+    bad: list[str | bytes] = [
+        "no json",
+        "[1]",
+        '{"event_id":"x","payload":"\\u0000"}',
+        b"\x00\xff",
+        '{"event_id":"d","a":1,"a":2}',
+    ]
     async with (
         running_source() as source,
         running_listener(ws_url=source.url, **servers) as one,
@@ -316,13 +323,15 @@ async def test_a_row_whose_every_reply_was_lost_is_no_letter(servers: dict, form
 async def test_a_drain_gives_back_at_once_what_has_not_begun(servers: dict):
     same = {**servers, "lease": "60", "shutdown_timeout": "30", "source_resumes": "yes"}
     async with running_source() as source:
-        one = running_listener(ws_url=source.url, **same, handler=handler(hang_on_e0), handle_concurrency="1")
-        two = running_listener(ws_url=source.url, **same, handler=handler(note), handler_change="yes", instance_id="b")
-        async with one as one, contextlib.AsyncExitStack() as later:
+        running = running_listener(ws_url=source.url, **same, handler=handler(hang_on_e0), handle_concurrency="1")
+        next_one = running_listener(
+            ws_url=source.url, **same, handler=handler(note), handler_change="yes", instance_id="b"
+        )
+        async with running as one, contextlib.AsyncExitStack() as later:
             await source.wait_for_clients(1)
             await source.send(*(frame(f"e{i}") for i in range(4)))
             await one.heard.until(lambda h: len(h.ids(EventsClaimed)) == 4)
-            two = await later.enter_async_context(two)
+            two = await later.enter_async_context(next_one)
             await source.wait_for_clients(2)
             await source.send(*(frame(f"e{i}") for i in range(4)))
             await two.heard.until(lambda h: len(set(h.ids(EventsStandBy))) == 4)
@@ -339,10 +348,10 @@ async def test_a_drain_gives_back_at_once_what_has_not_begun(servers: dict):
 async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict):
     async with CuttingProxy(servers["redis_url"]) as wire, running_source() as source:
         same = {**servers, "lease": "60", "redis_timeout": "5", "source_resumes": "yes"}
-        one = running_listener(
+        running = running_listener(
             ws_url=source.url, **{**same, "redis_url": wire.url}, handler=handler(hang_on_e0), shutdown_timeout="0"
         )
-        async with one as one:
+        async with running as one:
             await source.wait_for_clients(1)
             await source.send(frame("first"))
             await one.heard.until(lambda h: h.ids(EventsStored) == ["first"])
@@ -350,7 +359,7 @@ async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict
             await source.send(frame("e0"))
             await asyncio.wait_for(wire.held.wait(), 20)
             one.daemon.stop()
-            while one.daemon.health().facts["phase"] != "draining":  # noqa: ASYNC110  no fact reports it
+            while one.health["phase"] != "draining":  # noqa: ASYNC110  no fact reports it
                 await asyncio.sleep(0)
             wire.pass_again()
             await asyncio.wait_for(one.task, 20)
@@ -364,7 +373,7 @@ async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict
 
 
 async def test_what_waited_for_its_turn_while_its_lease_ran_out_is_claimed_again(servers: dict):
-    quick = {"lease": "1", "handle_concurrency": "1", "handler": handler(freeze_once)}
+    quick: dict[str, Any] = {"lease": "1", "handle_concurrency": "1", "handler": handler(freeze_once)}
     async with running_source() as source, running_listener(ws_url=source.url, **servers, **quick) as one:
         await source.wait_for_clients(1)
         await source.send(frame("e0"), frame("e1"))
@@ -374,7 +383,7 @@ async def test_what_waited_for_its_turn_while_its_lease_ran_out_is_claimed_again
 
 async def test_who_wakes_after_its_lease_does_not_commit_behind_its_heirs_back(servers: dict):
     await create_effects(servers["database_url"])
-    quick = {"lease": "1", "handler": handler(freeze_once_with_row)}
+    quick: dict[str, Any] = {"lease": "1", "handler": handler(freeze_once_with_row)}
     async with running_source() as source, running_listener(ws_url=source.url, **servers, **quick) as one:
         await source.wait_for_clients(1)
         await source.send(frame("e0"))
@@ -397,7 +406,7 @@ async def test_without_redis_events_go_on_and_come_back_to_it(servers: dict, own
         await asyncio.to_thread(own_valkey.stop)
         await source.send(*(frame(f"f{i}") for i in range(50)))
         await one.heard.until(lambda _: len({e for e, _ in RUNS}) == 100)
-        assert one.daemon.health().facts["mode"] == "degraded"
+        assert one.health["mode"] == "degraded"
         await asyncio.to_thread(own_valkey.start)
         for each in (one, two):
             await each.heard.until(lambda h: h.of(PlacesDeclared)[-1].degraded is False)

@@ -34,7 +34,7 @@ class Developer:
         self.directory = directory
         self.log = directory / "log"
         self.save(" one")
-        command = [executable("unlost"), "listener", "--reload"]
+        command = [str(executable("unlost")), "listener", "--reload"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=directory, env={**os.environ, **environment}, stderr=log)
 

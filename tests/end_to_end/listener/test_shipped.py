@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -23,7 +23,7 @@ EVENT = {"event_id": "e-1", "type": "t", "payload": {"n": 1}, "trace": "x"}
 
 
 async def send(test: TestApp) -> str:
-    given = {"type": "t", "event_id": "e-1", "fields": {"trace": "x"}}
+    given: dict[str, Any] = {"type": "t", "event_id": "e-1", "fields": {"trace": "x"}}
     return (await test.send({"n": 1}, **given)).outcome
 
 

@@ -45,7 +45,7 @@ def await_end(system: System, *event_ids: str) -> None:
     """Wait until each listener knows how the events ended."""
     for url in system.layout.listener_urls:
         for event_id in event_ids:
-            until(lambda at=(url, event_id): {"stored", "duplicate", "buried"} & {*whats(*at)})
+            until(lambda at=(url, event_id): {"stored", "duplicate", "buried"} & {*whats(*at)})  # type: ignore[misc]
 
 
 def whats(url: str, event_id: str) -> list[str]:

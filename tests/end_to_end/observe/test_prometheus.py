@@ -45,7 +45,7 @@ class Watched(NamedTuple):
 def watched(tmp_path: Path) -> Iterator[Watched]:
     """Two listeners with a handler that fails for some events, a producer under load, and a Prometheus."""
     program = needed("prometheus", package="prometheus")
-    settings = {
+    settings: dict[str, Any] = {
         "HANDLER": "unlost.ops.faults.drills.handlers:record",
         "DRILL_RUNS": str(tmp_path / "runs"),
         "PROCESS_DELAY": "0.1",
@@ -165,7 +165,7 @@ def see_that_every_panel_has_data(prometheus: Prometheus) -> None:
         check_names(expression)
         asked = chosen(expression)
         try:
-            prometheus.wait(lambda asked=asked: any(one["value"][1] != "NaN" for one in prometheus.query(asked)))
+            prometheus.wait(lambda asked=asked: any(one["value"][1] != "NaN" for one in prometheus.query(asked)))  # type: ignore[misc]
         except ChildFailed:
             pytest.fail(f"no data for {name}: {expression}")
 

@@ -17,12 +17,12 @@ HTTP, STREAM = re.compile(r'"http": "([^"]+)"'), re.compile(r'"stream": "([^"]+)
 
 @dataclass
 class RunningProducer:
-    journal: Path
+    journal: Path | str
     settings: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         environment = {**os.environ, "PORT": "0", "WS_PORT": "0", "JOURNAL": str(self.journal), **self.settings}
-        run = [executable("unlost"), "producer"]
+        run = [str(executable("unlost")), "producer"]
         self.process = subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
         lines = []
         for line in self.process.stderr:

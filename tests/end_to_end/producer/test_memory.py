@@ -28,6 +28,12 @@ EVENT = b'{"event_id":"event-%06d","payload":"' + b"x" * 900 + b'"}\n'
 pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 
+def sent_by(producer: RunningProducer) -> int:
+    found = SENT.search(producer.http.get("/metrics").text)
+    assert found is not None
+    return int(float(found[1]))
+
+
 @dataclass
 class Grown:
     before: float
@@ -120,7 +126,7 @@ def until_nothing_is_sent(producer: RunningProducer) -> None:
     before, now = -1, 0
     while before != now or not now:
         time.sleep(1)
-        before, now = now, int(float(SENT.search(producer.http.get("/metrics").text)[1]))
+        before, now = now, sent_by(producer)
 
 
 @pytest.mark.parametrize("where", ["behind", "live"])

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,7 +25,7 @@ def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return request.param
 
 
-def listed(producer: RunningProducer, **asked: object) -> list[dict]:
+def listed(producer: RunningProducer, **asked: Any) -> list[dict]:
     return [json.loads(line) for line in producer.http.get("/api/journal", params=asked).text.splitlines()]
 
 
@@ -222,7 +223,7 @@ def test_ends_in_order_and_refuses_to_start_with_one_sentence(producer: RunningP
     port = producer.url.rsplit(":")[-1]
 
     def refused(*arguments: str) -> str:
-        run = [executable("unlost"), "producer", *arguments]
+        run = [str(executable("unlost")), "producer", *arguments]
         done = subprocess.run(run, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
@@ -235,7 +236,7 @@ def test_ends_in_order_and_refuses_to_start_with_one_sentence(producer: RunningP
 
 
 def test_a_second_producer_on_the_same_journal_ends_at_once(producer: RunningProducer, tmp_path: Path) -> None:
-    command = [executable("unlost"), "producer"]
+    command = [str(executable("unlost")), "producer"]
     environment = {**os.environ, "PORT": "0", "WS_PORT": "0", "JOURNAL": str(producer.journal)}
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == 2

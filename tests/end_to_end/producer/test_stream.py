@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import httpx
 import pytest
@@ -25,7 +26,7 @@ def publish(producer: RunningProducer, *ids: str) -> list[str]:
     return [json.loads(line)["cursor"] for line in answer.text.splitlines()]
 
 
-def reading(producer: RunningProducer, after: str | None = None, **options: object) -> connect:
+def reading(producer: RunningProducer, after: str | None = None, **options: Any) -> connect:
     url = producer.stream if after is None else f"{producer.stream}?after={after}"
     return connect(url, proxy=None, compression=None, **options)
 
@@ -101,7 +102,9 @@ async def test_a_slow_client_harms_nobody_and_gets_all_in_the_end(producer: Runn
 async def test_a_client_that_does_not_read_is_not_written_to_without_end(producer: RunningProducer) -> None:
     def lag() -> float:
         shown = producer.http.get("/metrics").text
-        return float(re.search(r"^unlost_producer_stream_lag_entries (\S+)$", shown, re.MULTILINE)[1])
+        found = re.search(r"^unlost_producer_stream_lag_entries (\S+)$", shown, re.MULTILINE)
+        assert found is not None
+        return float(found[1])
 
     filler, count = "x" * 60_000, 0
     async with reading(producer, max_queue=1) as slow:
@@ -263,7 +266,7 @@ async def test_a_group_is_forgotten_while_the_producer_runs(producer: RunningPro
     await until(lambda: producer.http.get("/health/ready").status_code == 503)
 
     def ops(*arguments: str) -> subprocess.CompletedProcess[str]:
-        run = [executable("unlost"), "journal", *arguments]
+        run = [str(executable("unlost")), "journal", *arguments]
         return subprocess.run(
             [*run, "--journal", str(producer.journal)], capture_output=True, text=True, timeout=30, check=False
         )

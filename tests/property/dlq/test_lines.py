@@ -96,7 +96,9 @@ def test_an_event_is_embedded_as_its_publisher_wrote_it(payload: bytes, spread: 
         event, letter_id="l", reason="conflict", stage="claim", attempts=[], at=1.0, instance="a", epoch=1,
         mode="normal", source=None,
     )  # fmt: skip
-    again = parse(decode(encode(letter)).event, max_bytes=10**6)
+    kept = decode(encode(letter)).event
+    assert kept is not None
+    again = parse(kept, max_bytes=10**6)
     assert (again.event_id, json.loads(again.payload)) == ("e", json.loads(payload))
 
 

@@ -4,7 +4,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -157,7 +157,7 @@ class Fleet:
         change = PatchChange(json.dumps(patch).encode())
         await edit(self.list, self.some(), change, by="ana", why="", about="test")
 
-    async def rows(self, sql: str) -> list[tuple[object, ...]]:
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
         async with self.database.acquire() as connection:
             return [tuple(row) for row in await connection.fetch(sql)]
 
@@ -174,7 +174,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def test_in_the_list_every_step_is_in_the_table_and_the_sums_are_right(database: Database, seed: int) -> None:
     fleet = Fleet(database, random.Random(seed))
     await fleet.fill()
-    status: dict[object, Status] = {f"0123456789ab-e{n:02}": "open" for n in range(12)}
+    status: dict[Any, Status] = {f"0123456789ab-e{n:02}": "open" for n in range(12)}
     for _ in range(25):
         before = Counter(await fleet.rows("select letter_id, what from unlost.letter_records"))
         await fleet.rng.choice((fleet.change, fleet.replay, fleet.heal, fleet.come_late, fleet.edit))()
@@ -182,9 +182,9 @@ async def test_in_the_list_every_step_is_in_the_table_and_the_sums_are_right(dat
         for letter_id, now in await fleet.rows("select letter_id, status from unlost.letters"):
             possible = {status[letter_id]} | {
                 FOLLOWS[status[letter_id]][what] for one, what in steps if one == letter_id
-            }  # type: ignore[index]
+            }
             assert now in possible
-            status[letter_id] = now  # type: ignore[assignment]
+            status[letter_id] = now
         sums = """select fingerprint, handler_name, count(*) filter (where status = 'open'),
             count(*) filter (where status = 'failed'), count(*) filter (where status = 'resolved'),
             count(*) filter (where status = 'archived'), count(*) filter (where status = 'quarantined'), count(heal_at)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -116,8 +116,11 @@ class StandIn:
         await self._server.wait_closed()
 
 
+Feed = TypeVar("Feed", bound=StandIn)
+
+
 @contextlib.asynccontextmanager
-async def running(feed: StandIn) -> AsyncIterator[StandIn]:
+async def running(feed: Feed) -> AsyncIterator[Feed]:
     await feed.start()
     try:
         yield feed

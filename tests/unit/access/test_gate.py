@@ -140,6 +140,7 @@ async def test_a_revoked_token_is_refused_within_a_second(gate: Gate, file: Path
         await changed.wait()
     watching.cancel()
     assert CHECK_EVERY < 1
+    assert isinstance(passed, Pass)
     assert not gate.may_go_on(passed, "publish")
     assert gate.admit(asked(**bearer(SHOP))).reason == "token"
     assert gate.generation == 1

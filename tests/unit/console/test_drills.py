@@ -1,5 +1,7 @@
 """The marks of drills: what Prometheus sees of them, and that none outlives its drill."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
@@ -19,7 +21,13 @@ def test_a_drill_is_marked_from_start_to_end_and_its_damage_within():
         )
 
     assert seen() == (None, None)
-    for state, shown in (("running", (1, 0)), ("damaged", (1, 1)), ("running", (1, 0)), ("ended", (0, 0))):
+    steps: list[tuple[Any, tuple[int, int]]] = [
+        ("running", (1, 0)),
+        ("damaged", (1, 1)),
+        ("running", (1, 0)),
+        ("ended", (0, 0)),
+    ]
+    for state, shown in steps:
         drills.note(DrillReport("redis-frozen", state))
         assert seen() == shown
     assert drills.running() == []

@@ -154,9 +154,9 @@ def test_an_edit_shows_the_difference_and_makes_a_version_only_with_yes(path: Pa
     ).stdout
     assert [(one["version"], one["base"]) for one in json.loads(made)["letters"]] == [(2, 1)]
     assert json.loads(run("edit", "a", path, "--patch", PATCH, "--yes", "--json").stdout)["unchanged"] == 1
-    out = run("show", "a", path).stdout
-    assert "edited version 2 from version 1 by patch " in out
-    assert ": typing error" in out
+    shown_text = run("show", "a", path).stdout
+    assert "edited version 2 from version 1 by patch " in shown_text
+    assert ": typing error" in shown_text
     (shown,) = json.loads(run("show", "a", path, "--json").stdout)
     assert (shown["event"]["payload"], shown["edited"]["payload"]) == ({"n": 1}, {"n": 2})
     assert [one["version"] for one in shown["history"]] == [2]

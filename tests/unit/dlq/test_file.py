@@ -18,7 +18,7 @@ from unlost.dlq.record.line import checksum
 from unlost.dlq.record.sidecar import sidecar_path, states
 
 
-def ids(path: Path) -> list[str]:
+def ids(path: Path) -> list[str | None]:
     return [one.letter.event_id for one in read_letters(path) if isinstance(one, Located)]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import unlost.dlq.record.file
 from tests.support.letters import letter, write
 from unlost.dlq.record.file import (
     SHOWN_OF_DAMAGE,
@@ -126,8 +125,8 @@ def test_a_write_that_fails_and_cannot_be_cut_back_is_told_as_the_failed_write(
         raise OSError(errno.EIO, "broken disk")
 
     LineFile(path).append([b"one"])
-    monkeypatch.setattr(unlost.dlq.record.file.os, "fsync", fails)
-    monkeypatch.setattr(unlost.dlq.record.file.os, "ftruncate", fails)
+    monkeypatch.setattr(os, "fsync", fails)
+    monkeypatch.setattr(os, "ftruncate", fails)
     with pytest.raises(FileError, match=f"cannot write {path}: broken disk"):
         LineFile(path).append([b"two"])
 

@@ -11,7 +11,7 @@ from unlost.dlq.commands.trail import about
 from unlost.dlq.record.letter import letter_for, letter_for_frame, letter_values
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.redacted import redacted
-from unlost.dlq.record.sidecar import LetterState
+from unlost.dlq.record.sidecar import LetterState, Status
 from unlost.dlq.store.entries import LetterEntry, redacted_entry
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import parse
@@ -92,6 +92,7 @@ def test_a_letter_shows_its_masked_values_nowhere():
     assert CARD not in text
     assert "12345" not in text
     assert told.message == f"card {MASK} with pin {MASK} refused for 1"
+    assert told.event is not None
     assert json.loads(told.event)["payload"] == {"card": MASK, "pin": MASK, "total": 1}
 
 
@@ -117,7 +118,7 @@ def test_a_text_about_unknown_content_is_withheld_only_where_something_is_masked
 
 
 @pytest.mark.parametrize("status", ["open", "failed", "resolved", "quarantined"])
-def test_the_detail_of_a_state_is_masked(status: str):
+def test_the_detail_of_a_state_is_masked(status: Status):
     one = letter("refused", {"event_id": "e", "payload": {"card": CARD}})
     entry = LetterEntry(one, LetterState(status=status, detail=f"card {CARD} again"))
     assert redacted_entry(entry, Redactor(["card"])).state.detail == f"card {MASK} again"

@@ -85,7 +85,7 @@ def test_the_list_fits_a_terminal():
 @pytest.mark.parametrize(("poison", "count"), [(Poison("fail", 10), 10), (Poison("kill"), 1)])
 def test_poison_stands_in_the_payload_of_as_many_events_as_asked(poison: Poison, count: int):
     stream = Traffic("x-", 100, 10.0, poison)
-    asked = [event for n in range(100) if "drill" in (event := stream.event(n))["payload"]]
+    asked = [event for n in range(100) if "drill" in str((event := stream.event(n))["payload"])]
     assert len(asked) == count
 
 

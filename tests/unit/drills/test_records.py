@@ -23,6 +23,6 @@ async def test_an_audit_that_finds_no_file_says_so(tmp_path: Path, monkeypatch: 
     stage = LocalStage.__new__(LocalStage)
     stage.producer_url = layout.producer_url
     monkeypatch.setattr(LocalStage, "database_url", "postgresql://nobody@127.0.0.1:1/none")
-    assert audited is local_stage.audited
+    assert audited is vars(local_stage)["audited"]
     [told] = await stage.audit_of(layout, "unlost")
     assert told.startswith(f"unlost audit of group unlost: there is no dead-letter file {layout.letter_files[0]}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
+from msgspec import Raw
 
 from tests.support.backfill import FetchedPages, RowsOfNothing
 from tests.support.gaps import KeptGaps
@@ -21,7 +22,7 @@ from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.source import backfilling
 from unlost.listener.source.backfilling import Backfiller, FetchReceipt
-from unlost.listener.source.feed.hook import Action, Event, Fetching, Raw
+from unlost.listener.source.feed.hook import Action, Event, Fetching
 
 CLOCKS = Clocks(time.time, time.monotonic)
 GAP = Gap("g", "feed", "disconnected", None, None, None, 0.0, 0.0)

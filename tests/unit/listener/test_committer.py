@@ -1,6 +1,7 @@
 """Which cursor PostgreSQL has according to the committer, and in which store."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ class Committing:
     """A committer whose watermark and store the test sets."""
 
     def __init__(self, *answers: str | Exception | None) -> None:
-        self.watermark = SimpleNamespace(cursor="j-8", reading=0)
+        self.watermark: Any = SimpleNamespace(cursor="j-8", reading=0)
         self.store: StoreMark | None = BEFORE
         self.committer = CursorCommitter(
             lambda: self.watermark, FakeCursors(answers=answers), store=lambda: self.store, source="s", group="g",

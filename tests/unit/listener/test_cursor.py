@@ -1,10 +1,18 @@
 """Parsing and comparing cursors."""
 
+from decimal import Decimal
+
 import pytest
 
 from unlost.listener.core.cursor import goes_back, ordinal_of, parse_cursor, stem_of
 
 A, B = "0123456789ab", "ba9876543210"
+
+
+def order(cursor: str) -> Decimal:
+    ordinal = ordinal_of(cursor)
+    assert ordinal is not None
+    return ordinal
 
 
 def ours(ordinal: int, number: int, random: str = "0000000a", journal: str = A) -> str:
@@ -16,8 +24,8 @@ def test_one_of_ours_names_journal_timeline_and_number() -> None:
     assert place is not None
     assert (place.journal, place.timeline, place.number) == (A, (3, "0000000a"), 17)
     assert stem_of(ours(3, 17)) == stem_of(ours(4, 1, "0000000b")) != stem_of(ours(3, 17, journal=B))
-    assert ordinal_of(ours(10**17, 998)) < ordinal_of(ours(10**17, 999))
-    assert ordinal_of(ours(3, 999)) < ordinal_of(ours(4, 1)) < ordinal_of(ours(10, 1))
+    assert order(ours(10**17, 998)) < order(ours(10**17, 999))
+    assert order(ours(3, 999)) < order(ours(4, 1)) < order(ours(10, 1))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """After a failed attempt: a further attempt or none, what is kept, and which facts are stated."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -30,7 +30,7 @@ async def test_an_attempt_follows_unless_it_was_the_last_or_can_never_succeed(
     made, facts = failures(watch)
     again = await made.again(one, number, error, 7.0, Backoff.fixed(3, 2.0))
     assert again == (None if following is None else NextAttempt(following, 2.0))
-    kind = "permanent" if isinstance(error, Permanent) else "transient"
+    kind: Literal["permanent", "transient"] = "permanent" if isinstance(error, Permanent) else "transient"
     assert one.attempts == [Failure(12.0, "store", kind, type(error).__name__, "x")]
     assert watch.asked == [(error, 7.0)]
     (fact,) = facts

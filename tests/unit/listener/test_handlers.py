@@ -58,7 +58,7 @@ async def test_whatever_a_handler_raises_is_a_failed_attempt(
         with pytest.raises(HandlerFailed) as failed:
             await attempt(handler.call(DELIVERY), timeout=10)
     turned = handler.form == "plain" and handler.call is asynchronous and raised is StopIteration
-    assert failed.value.error_type == ("RuntimeError" if turned else raised.__name__)  # type: ignore[attr-defined]
+    assert failed.value.error_type == ("RuntimeError" if turned else raised.__name__)
     assert isinstance(failed.value.__cause__, BaseException)
 
 

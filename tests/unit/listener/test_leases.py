@@ -147,7 +147,7 @@ async def test_what_ran_out_is_not_held_again_in_another_place():
     held.now += 5.0
     assert await held.leases.replicate(POSTGRES) == []
     assert held.lost == ["a"]
-    assert [call[1].event_id for call in held.postgres.calls] == ["b"]  # type: ignore[index, attr-defined]
+    assert [call[1].event_id for call in held.postgres.calls] == ["b"]  # type: ignore[attr-defined]
 
 
 async def test_where_one_place_is_away_the_others_are_renewed_all_the_same():
@@ -156,7 +156,7 @@ async def test_where_one_place_is_away_the_others_are_renewed_all_the_same():
     held.redis.away = True
     with pytest.raises(Transient):
         await held.leases.renew()
-    assert [call[0] for call in held.postgres.calls] == ["renew"]  # type: ignore[index]
+    assert [call[0] for call in held.postgres.calls] == ["renew"]
 
 
 async def test_only_what_is_asked_for_is_confirmed_and_not_where_a_place_is_out_of_reach():

@@ -6,7 +6,7 @@ listeners never handle one event at once, and some listener can always go on.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -54,7 +54,7 @@ def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:  
     connected = me.redis is not None and w.links[i] and me.redis == w.redis
     view = View(mine, peers, None if me.redis is None else f"redis:{me.redis}", P)
 
-    def become(world: World = w, **changes: object) -> World:
+    def become(world: World = w, **changes: Any) -> World:
         return world._replace(listeners=put(world.listeners, i, me._replace(**changes)))
 
     def backends(place: str) -> bool:
@@ -66,7 +66,7 @@ def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:  
     def claim(place: str) -> World:
         return become(w._replace(claims=w.claims | {(place, i)}), held=me.held | {place})
 
-    def let_go(**changes: object) -> World:
+    def let_go(**changes: Any) -> World:
         kept = frozenset((at, owner) for at, owner in w.claims if owner != i or not backends(at))
         return become(w._replace(claims=kept, **changes), phase="idle", held=frozenset())
 

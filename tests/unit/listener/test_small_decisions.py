@@ -10,21 +10,23 @@ from unlost.listener.core.backoff import FullJitter
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.facts import BreakerChanged, Fact
-from unlost.listener.core.watermark import Watermark, settle, settle_whole
+from unlost.listener.core.watermark import Position, Watermark, settle, settle_whole
 from unlost.listener.pipeline.policy import Policy
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50))))
 def test_the_cursor_never_passes_an_unsettled_event(moves: list[tuple[bool, int]]):
-    watermark, positions, model = Watermark(), [], []
+    watermark = Watermark()
+    positions: list[Position] = []
+    model: list[tuple[str, bool]] = []
     for receive, which in moves:
         if receive or not positions:
-            model.append([f"j.{len(model)}", False])
+            model.append((f"j.{len(model)}", False))
             positions.append(watermark.open(model[-1][0]))
         else:
             which %= len(positions)
             settle([] if model[which][1] else [positions[which]])
-            model[which][1] = True
+            model[which] = (model[which][0], True)
         front = next((i for i, (_, settled) in enumerate(model) if not settled), len(model))
         assert watermark.cursor == (model[front - 1][0] if front else None)
         assert watermark.newest == (model[-1][0] if model else None)

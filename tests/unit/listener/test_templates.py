@@ -8,7 +8,12 @@ import pytest
 from unlost.listener.core.notification import Happening, Notification
 from unlost.listener.effects.templates import PAGERDUTY, Receiver, body_of, receivers_of
 
-FAILURE = {"fingerprint": "3f/9", "reason": "exhausted", "error_type": "KeyError", "message": "<b> & 'x'"}
+FAILURE: dict[str, Any] = {
+    "fingerprint": "3f/9",
+    "reason": "exhausted",
+    "error_type": "KeyError",
+    "message": "<b> & 'x'",
+}
 
 
 def told(template: str, kind: Happening = "letters.new_group", **facts: Any) -> Any:

@@ -27,7 +27,8 @@ def function_handler(name: str) -> FunctionHandler:
 
 
 def look_up(key: str) -> str:
-    return {}[key]
+    nothing: dict[str, str] = {}
+    return nothing[key]
 
 
 async def nested(event: Delivery) -> None:

@@ -231,7 +231,7 @@ async def test_of_one_that_was_refused_so_many_bytes_are_read_and_no_more():
 
 async def test_requests_that_come_at_once_are_begun_a_few_at_a_time_and_all_answered(connected: Connected):
     requests = b"GET /other HTTP/1.1\r\n\r\n" * 2_000
-    begun = []
+    begun: list[Any] = []
     connected.protocol.app = _noting(begun, connected.protocol.app)
     received(connected, requests[:-100])
     received(connected, requests[-100:])

@@ -25,7 +25,7 @@ class Working:
 
 async def turns(log: list[str]) -> list[str]:
     """The work in each turn of the loop, until none is left."""
-    each = []
+    each: list[str] = []
     while True:
         before = len(log)
         await asyncio.sleep(0)
@@ -35,7 +35,8 @@ async def turns(log: list[str]) -> list[str]:
 
 
 async def test_all_have_one_share_of_a_turn_together_and_come_in_turn():
-    clock, log = Clock(0.0), []
+    clock = Clock(0.0)
+    log: list[str] = []
     pacer = Pacer(clock)
     for name, pieces in (("a", 7), ("b", 1), ("c", 4)):
         pacer.add(Working(clock, name, pieces, log))
@@ -44,7 +45,8 @@ async def test_all_have_one_share_of_a_turn_together_and_come_in_turn():
 
 
 async def test_one_that_comes_back_during_a_turn_is_not_forgotten():
-    clock, log = Clock(0.0), []
+    clock = Clock(0.0)
+    log: list[str] = []
     pacer = Pacer(clock)
 
     class Returning(Working):

@@ -68,7 +68,7 @@ def test_a_stop_at_any_moment_of_the_start_is_an_orderly_one(name: str, tmp_path
     rng = random.Random(SEED)
     environment = {"PATH": os.environ["PATH"], "JOURNAL": str(tmp_path / "journal.sqlite3")}
     for number in range(10):
-        command = [BIN / "unlost", name, *ARGUMENTS[name], "--port", str(free_port())]
+        command = [str(BIN / "unlost"), name, *ARGUMENTS[name], "--port", str(free_port())]
         with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
             while not heeds_sigterm(process.pid):
                 assert process.poll() is None

@@ -125,7 +125,8 @@ async def test_a_model_names_few_of_many_faults_and_no_value() -> None:
 
 
 async def test_parameters_are_filled_by_annotation_then_by_name() -> None:
-    client, got = Client(), {}
+    client = Client()
+    got: dict[str, Any] = {}
 
     async def take(
         order: AsStruct,

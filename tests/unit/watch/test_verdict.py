@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -17,8 +18,9 @@ RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"
 REFUSED, SILENT = "nobody listens there", "no answer within 1.5 s"
 
 
-def listener(name: str = "a", **values: object) -> Listener:
-    return Listener(**{"url": f"http://{name}", "name": name, "ready": True, "cursor": "j.10"} | values)
+def listener(name: str = "a", **values: Any) -> Listener:
+    usual: dict[str, Any] = {"url": f"http://{name}", "name": name, "ready": True, "cursor": "j.10"}
+    return Listener(**usual | values)
 
 
 def both(**values: object) -> tuple[Listener, ...]:
@@ -26,7 +28,7 @@ def both(**values: object) -> tuple[Listener, ...]:
 
 
 def picture(**values: object) -> Picture:
-    well = {
+    well: dict[str, Any] = {
         "at": 1_000.0,
         "listeners": both(),
         "producer": Producer(url="http://p", ready=True, newest=10),
@@ -76,7 +78,7 @@ def test_a_system_that_is_well_is_called_so():
     )
 
 
-CASES = [
+CASES: list[Any] = [
     # PostgreSQL
     ({"database": AWAY, "listeners": both(**NO_PG), "producer": WAITS}, "bad",
      "PostgreSQL is away (nobody listens there)",
