@@ -5,20 +5,26 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
 
 from tests.support.claims import FakeManager
+from tests.support.fakes import as_a, unused
 from tests.support.rows import FakeRows
 from tests.support.stages import Ends, Returned
 from tests.support.stand_ins import Watch
+from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.attempts import AttemptPolicy
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import Facts
+from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.handlers import Call, FunctionHandler
 from unlost.listener.pipeline.handling import Handling
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.settling import Settling
+from unlost.listener.pipeline.standby import Standby
+from unlost.listener.pipeline.store_watch import StoreWatch
+from unlost.listener.pipeline.storing import Storing
 from unlost.listener.pipeline.suspects import Suspects
 
 POLICY = Policy(handle_concurrency=2, handle_attempts=2, handle_delay=0.01)
@@ -116,9 +122,10 @@ async def handling_with(
     ends, suspects = Ends(), Suspects(at_once=2)
     handling = Handling(
         handler=handler or FunctionHandler("h", "plain", work),
-        manager=cast("Any", FakeManager() if manager is None else manager),
-        store=cast("Any", rows or FakeRows()), storing=cast("Any", ends), watch=cast("Any", Watch(outages)),
-        settling=cast("Any", ends), standby=cast("Any", Returned()), suspects=suspects, effects=cast("Any", None),
+        manager=as_a(ClaimManager, FakeManager() if manager is None else manager),
+        store=rows or FakeRows(), storing=as_a(Storing, ends), watch=as_a(StoreWatch, Watch(outages)),
+        settling=as_a(Settling, ends), standby=as_a(Standby, Returned()), suspects=suspects,
+        effects=unused(EffectRecorder),
         claim_again=lambda flights: handling.start_all(handling.admit(flights)), policy=policy,
         clocks=Clocks(lambda: 0.0, monotonic), facts=facts, rng=rng,
     )  # fmt: skip

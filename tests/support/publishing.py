@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -12,6 +12,7 @@ from starlette.routing import Route
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from tests.support.fakes import as_a
 from unlost.ops.kit.access.gate import UNLIMITED, Gate
 from unlost.ops.kit.access.hosts import Hosts
 from unlost.ops.kit.access.middleware import Access
@@ -70,8 +71,10 @@ class Places:
         self.taken: list[Publication] = []
         self.held: list[Any] | None = None
 
-    def submit(self, publications: tuple[Publication], done: Done, *, owner: object) -> None:
-        del owner
+    def submit(
+        self, publications: tuple[Publication], done: Done, *, together: object = None, owner: object = None
+    ) -> None:
+        del together, owner
         (one,) = publications
         if one.event_id == "crowd":
             raise Overloaded("too many")
@@ -96,7 +99,7 @@ class Connected:
         self.places = Places()
         self.told: list[str] = []
         single = PublishOne(
-            cast("GroupCommit", self.places), lambda status, _: self.told.append(status),
+            as_a(GroupCommit, self.places), lambda status, _: self.told.append(status),
             lambda body, again: publication(body, max_bytes=LIMIT, redeliver=again), max_bytes=LIMIT,
             quota_of=lambda _: UNLIMITED,
         )  # fmt: skip

@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+from typing import Any
 
 from tests.support.cursors import FakeCursors
+from tests.support.fakes import as_a
 from tests.support.gaps import KeptGaps
 from unlost.listener.core.backoff import FullJitter
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.oversized import Oversized
+from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.ports.source import Batch, Receipt
 from unlost.listener.source.gaps import GapRecorder
 from unlost.listener.source.reader import Reader, ReadingOptions
@@ -32,7 +34,7 @@ class Watermark:
     reading = 0
 
 
-class Inlet:
+class FakeInlet:
     """Keeps everything."""
 
     def __init__(self) -> None:
@@ -57,7 +59,7 @@ class Reading:
         self, url: str, *, stored: str | None, open_connection: Open | None, clock: Any, **options: Any
     ) -> None:
         self.facts: list[Fact] = []
-        self.inlet = Inlet()
+        self.inlet = FakeInlet()
         self.cursors = FakeCursors(stored)
         self._stated = asyncio.Condition()
         backoff = options.pop("backoff", FullJitter(0.001, 0.001))
@@ -68,7 +70,7 @@ class Reading:
         stream = StreamOptions(url, "source", resumes, websocket.max_frame, websocket)
         self.reader = Reader(
             source or StreamSource(stream, open_connection=open_connection), ReadingOptions("group", backoff=backoff),
-            inlet=cast("Any", self.inlet), cursors=cast("Any", self.cursors), must_pause=lambda: "",
+            inlet=as_a(Inlet, self.inlet), cursors=self.cursors, must_pause=lambda: "",
             gaps=GapRecorder(KeptGaps(), now=lambda: 5.0, facts=self._hear),
             database_away=lambda: "", overflow=lambda _, __: None, facts=self._hear, rng=lambda: 0.5,
             receipts=receipts, **clock,

@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 
 from tests.support.brokers import JetStreamBroker, KafkaBroker, TansuServer, running
+from tests.support.fakes import as_a
 from tests.support.listeners import running_listener
 from tests.support.receiver import receiving
 from tests.support.source import running_source
@@ -54,13 +55,13 @@ async def test_a_webhook_without_an_address_is_one_sentence_at_the_start(monkeyp
 @pytest.fixture(scope="module")
 def tansu() -> Iterator[TansuServer]:
     with running(TansuServer) as server:
-        yield cast("TansuServer", server)
+        yield as_a(TansuServer, server)
 
 
 @pytest.fixture(scope="module")
 def nats_server() -> Iterator[NatsServer]:
     with running(NatsServer) as server:
-        yield cast("NatsServer", server)
+        yield as_a(NatsServer, server)
 
 
 async def test_each_event_is_a_message_in_kafka(tansu: TansuServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -132,11 +132,15 @@ def test_a_time_without_a_zone_is_utc_wherever_it_is_read(monkeypatch: pytest.Mo
     time.tzset()
 
 
+def sealed(line: dict[str, Any]) -> bytes:
+    return seal(msgspec.defstruct("Line", [(name, Any) for name in line])(**line))
+
+
 def changed(letter: Letter, **fields: Any) -> bytes:
     """A line with a valid checksum and changed content."""
     line = msgspec.json.decode(encode(letter))
     del line["checksum"]
-    return seal(cast("Any", line | fields))
+    return sealed(line | fields)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +220,9 @@ def test_what_a_record_says_is_masked_and_bounded():
              {"v": 1, "letter_id": "l", "what": "failed", "at": "yesterday"}]
 )  # fmt: skip
 def test_a_record_that_is_sealed_and_wrong_is_damaged(line: dict[str, Any]):
-    assert sidecar.decode(seal(cast("Any", line))) is None
+    assert sidecar.decode(sealed(line)) is None
 
 
 def test_a_record_without_what_need_not_be_said_is_read():
     line = {"v": 1, "letter_id": "l", "what": "failed", "at": "2023-11-14T22:13:20Z"}
-    assert sidecar.decode(seal(cast("Any", line))) == Record("l", "failed", 1_700_000_000.0, "", None)
+    assert sidecar.decode(sealed(line)) == Record("l", "failed", 1_700_000_000.0, "", None)

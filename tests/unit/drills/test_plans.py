@@ -2,12 +2,12 @@
 
 import asyncio
 import itertools
-from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.fakes import as_a
 from unlost.ops.faults.drills.catalogue import DRILLS
 from unlost.ops.faults.drills.chaos import Fault, carry_out, chaos, plan
 from unlost.ops.faults.drills.cli import DrillOptions
@@ -56,7 +56,7 @@ class _Brittle:
 async def test_a_late_machine_heals_a_target_before_it_strikes_again():
     stage = _Brittle()
     late = [Fault(0.0, 0.0, "freeze", "a") for _ in range(3)]
-    await carry_out(late, 0.0, print)(cast("Stage", stage))
+    await carry_out(late, 0.0, print)(as_a(Stage, stage))
     assert (stage.faults, stage.hurt) == (3, False)
 
 

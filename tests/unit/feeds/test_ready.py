@@ -1,17 +1,16 @@
 """Messages that wait to be taken: their order, limits, and room, whether they wait alone or together."""
 
-from typing import Any, cast
-
+from tests.support.fakes import unused
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Batch
-from unlost.listener.source.feed.connection import FeedConnection
+from unlost.listener.source.feed.connection import FeedConnection, FeedLink
 from unlost.listener.source.feed.hook import Receipt
 from unlost.listener.source.feed.ready import HELD_BYTES, TOGETHER_BYTES, ReadyQueue
 from unlost.listener.source.feed.taking import Taking
 
 
 def connection() -> FeedConnection:
-    return FeedConnection(cast("Any", None), None)
+    return FeedConnection(unused(FeedLink), None)
 
 
 def taken(queue: ReadyQueue, most: int, size: int = 10**9) -> list[bytes]:

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, cast
 
 from tests.support.acknowledged import AcknowledgedSource, WatermarkInlet
 from tests.support.cursors import FakeCursors
+from tests.support.fakes import as_a, unused
 from unlost.listener.core.backoff import FullJitter
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.facts import SourceConnected, SourceLost
 from unlost.listener.core.watermark import settle
+from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.ports.source import Receipt
+from unlost.listener.source.gaps import GapRecorder
 from unlost.listener.source.reader import Reader, ReadingOptions
 
 
@@ -20,9 +22,9 @@ async def reading(source: AcknowledgedSource) -> AsyncIterator[tuple[Reader, Wat
     receipts: BatchQueue[Receipt] = BatchQueue()
     inlet = WatermarkInlet(receipts.put_all)
     reader = Reader(
-        source, ReadingOptions("group", backoff=FullJitter(0.001, 0.001)), inlet=cast("Any", inlet),
+        source, ReadingOptions("group", backoff=FullJitter(0.001, 0.001)), inlet=as_a(Inlet, inlet),
         cursors=FakeCursors(), must_pause=lambda: "", database_away=lambda: "", overflow=lambda _, __: None,
-        facts=source.facts.append, gaps=cast("Any", None), receipts=receipts, rng=lambda: 0.5,
+        facts=source.facts.append, gaps=unused(GapRecorder), receipts=receipts, rng=lambda: 0.5,
     )  # fmt: skip
     task = asyncio.create_task(reader.run())
     await source.opened.wait()

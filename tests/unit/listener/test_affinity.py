@@ -1,12 +1,12 @@
 """Peer affinity: a peer's share is left to the peer, while that pays."""
 
 import asyncio
-from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.fakes import unused
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.event import Event
@@ -16,12 +16,11 @@ from unlost.listener.pipeline.peers.affinity import LATELY, PeerAffinity
 from unlost.listener.pipeline.peers.segments import Segment, SegmentPiece
 from unlost.listener.ports.membership import MembershipView
 
-EVENT = cast("Event", None)
 WAIT = 0.05
 
 
 def flight(event_id: str) -> InFlight:
-    return InFlight(EVENT, ClaimRequest(event_id, b""), None, received_at=0.0, received_clock=0.0)
+    return InFlight(unused(Event), ClaimRequest(event_id, b""), None, received_at=0.0, received_clock=0.0)
 
 
 def part(*, ended: bool = True) -> SegmentPiece:

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
 
 import pytest
 
 from tests.support.claims import FakeManager
+from tests.support.fakes import as_a
 from tests.support.rows import FakeRows
 from tests.support.stages import Ends, FakeIntake, FakeWork
 from tests.support.stand_ins import Watch, flight
+from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.claim import UNHANDLED, Answer, Dead, Done, Held, Lapsed, Won
@@ -18,11 +19,15 @@ from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Fact
 from unlost.listener.core.in_flight import DUPLICATE, InFlight, conflict_claim
 from unlost.listener.pipeline.claiming import Claiming
+from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settled_before import SettledBefore
+from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.standby import Standby
+from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.suspects import Suspects
+from unlost.listener.pipeline.work import Work
 
 POLICY = Policy(batch=8)
 CLOCKS = Clocks(lambda: 12.0, lambda: 0.0)
@@ -43,11 +48,12 @@ class Around:
         if settled is not None:
             self.rows.settles["e"] = settled
         self.work = FakeWork(handled=handled, looks=settled is not None, log=self.log)
-        self.intake, self.ends = cast("Any", FakeIntake(self.log)), cast("Any", Ends(self.log))
+        self.intake, self.ends = FakeIntake(self.log), Ends(self.log)
         self.queue: BatchQueue[InFlight] = BatchQueue()
-        self.standby = Standby(queue=self.queue, manager=cast("Any", self.manager), policy=POLICY, clocks=CLOCKS)
+        self.standby = Standby(queue=self.queue, manager=as_a(ClaimManager, self.manager), policy=POLICY, clocks=CLOCKS)
         self.settled_before = SettledBefore(
-            manager=cast("Any", self.manager), store=cast("Any", self.rows), intake=self.intake, settling=self.ends,
+            manager=as_a(ClaimManager, self.manager), store=self.rows, intake=as_a(Intake, self.intake),
+            settling=as_a(Settling, self.ends),
             standby=self.standby, clocks=CLOCKS,
         )  # fmt: skip
 
@@ -55,8 +61,8 @@ class Around:
 def claiming(around: Around, facts: list[Fact]) -> Claiming:
     return Claiming(
         queue=around.queue, standby=around.standby, affinity=PeerAffinity(around.queue, peer_wait=0),
-        manager=cast("Any", around.manager), intake=around.intake, store=cast("Any", around.rows),
-        watch=cast("Any", Watch()), work=cast("Any", around.work), settling=around.ends,
+        manager=as_a(ClaimManager, around.manager), intake=as_a(Intake, around.intake), store=around.rows,
+        watch=as_a(StoreWatch, Watch()), work=as_a(Work, around.work), settling=as_a(Settling, around.ends),
         settled_before=around.settled_before, suspects=Suspects(at_once=POLICY.handle_concurrency), policy=POLICY,
         clocks=CLOCKS, facts=facts.append,
     )  # fmt: skip

@@ -3,24 +3,29 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, cast
 
 import pytest
 
 from tests.support.claims import FakeManager
+from tests.support.fakes import as_a
 from tests.support.rows import AWAY, FakeRows
 from tests.support.stages import Ends, FakeIntake, FakeWork
 from tests.support.stand_ins import Watch, flights
+from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.claim import Answer, Held, Lapsed, Won
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.claiming import Claiming
+from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settled_before import SettledBefore
+from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.standby import Standby
+from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.suspects import Suspects
+from unlost.listener.pipeline.work import Work
 
 POLICY = Policy()
 
@@ -45,15 +50,21 @@ def claiming_of(
     queue: BatchQueue[InFlight] = BatchQueue()
     queue.put_all(some_flights)
     affinity = Noting(queue)
-    some, ends, intake, store = cast("Any", manager), cast("Any", Ends()), cast("Any", FakeIntake()), cast("Any", rows)
+    some, ends, intake, store = manager, Ends(), FakeIntake(), rows
     clocks = Clocks(time.time, time.monotonic)
-    standby = Standby(queue=queue, manager=some, policy=POLICY, clocks=clocks)
+    standby = Standby(queue=queue, manager=as_a(ClaimManager, some), policy=POLICY, clocks=clocks)
     settled_before = SettledBefore(
-        manager=some, store=store, intake=intake, settling=ends, standby=standby, clocks=clocks
+        manager=as_a(ClaimManager, some),
+        store=store,
+        intake=as_a(Intake, intake),
+        settling=as_a(Settling, ends),
+        standby=standby,
+        clocks=clocks,
     )
     claiming = Claiming(
-        queue=queue, standby=standby, affinity=affinity, manager=some, intake=intake,
-        store=store, watch=cast("Any", Watch()), work=cast("Any", work), settling=ends, settled_before=settled_before,
+        queue=queue, standby=standby, affinity=affinity, manager=as_a(ClaimManager, some), intake=as_a(Intake, intake),
+        store=store, watch=as_a(StoreWatch, Watch()), work=as_a(Work, work), settling=as_a(Settling, ends),
+        settled_before=settled_before,
         suspects=Suspects(at_once=POLICY.handle_concurrency), policy=POLICY, clocks=clocks,
         facts=lambda _: None,
     )  # fmt: skip

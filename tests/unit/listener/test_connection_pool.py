@@ -1,10 +1,10 @@
 """How many connections are opened and when, without a server: none unless a caller waits for it."""
 
 import asyncio
-from typing import Any, cast
 
 import pytest
 
+from tests.support.fakes import as_a
 from unlost.listener.fast.connection import OwnConnection
 from unlost.listener.fast.pool import ConnectionPool
 from unlost.listener.store.postgres.connections import PoolLimits
@@ -37,7 +37,7 @@ class Server:
         self.came += 1
         if not self.takes:
             raise ConnectionRefusedError("down")
-        return cast("Any", Connection())
+        return as_a(OwnConnection, Connection())
 
     def pool(self, *, max_size: int = 3, min_size: int = 0) -> ConnectionPool:
         return ConnectionPool(self.connect, PoolLimits(max_size, min_size, 5.0, 1.0))

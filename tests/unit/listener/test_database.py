@@ -1,10 +1,9 @@
 """Which server a database connects to, and the error if none accepts. No real server is used."""
 
-from typing import cast
-
 import asyncpg
 import pytest
 
+from tests.support.fakes import as_a
 from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.store.postgres.address import public_address, servers_of
 from unlost.listener.store.postgres.connections import Connection
@@ -28,7 +27,7 @@ class Servers(Database):
         self.asked.append(url)
         if url in self.down:
             raise self.down[url]
-        return cast("Connection", url)
+        return as_a(Connection, url)
 
 
 async def test_the_server_that_answered_last_is_asked_first():

@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, cast
 
 import pytest
 
 from tests.support.effects import EffectLettersInMemory, EffectsInMemory
+from tests.support.fakes import as_a
 from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.effects import DELIVERED, DeliveryOutcome, Effect
 from unlost.listener.core.facts import EffectBuried, EffectDelivered, Fact
 from unlost.listener.pipeline import effect_delivery
 from unlost.listener.pipeline.effect_delivery import EffectDelivery, EffectPolicy
+from unlost.listener.pipeline.effect_letters import EffectLetters
+from unlost.listener.ports.effects import EffectRows
 
 POLICY = EffectPolicy(Backoff(attempts=3, first=0.01, longest=0.01), timeout=5.0, concurrency=2)
 
@@ -36,7 +38,7 @@ async def delivering(
             return await send(effect)
 
     delivery = EffectDelivery(
-        rows=cast("Any", table), channel=cast("Any", Sends()), letters=cast("Any", letters or EffectLettersInMemory()),
+        rows=as_a(EffectRows, table), channel=Sends(), letters=as_a(EffectLetters, letters or EffectLettersInMemory()),
         policy=POLICY, clocks=Clocks(time.time, time.monotonic), facts=facts.append, rng=lambda: 0.5,
     )  # fmt: skip
     running = asyncio.create_task(delivery.run())

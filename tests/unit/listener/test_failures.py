@@ -1,22 +1,24 @@
 """After a failed attempt: a further attempt or none, what is kept, and which facts are stated."""
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Literal
 
 import pytest
 
+from tests.support.fakes import as_a
 from tests.support.stand_ins import Watch, flight
 from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Fact
 from unlost.listener.pipeline.failures import Failures, NextAttempt
+from unlost.listener.pipeline.store_watch import StoreWatch
 
 
 def failures(watch: Watch, rng: Callable[[], float] = lambda: 0.5) -> tuple[Failures, list[Fact]]:
     facts: list[Fact] = []
     clocks = Clocks(lambda: 12.0, lambda: 0.0)
-    return Failures("store", watch=cast("Any", watch), clocks=clocks, facts=facts.append, rng=rng), facts
+    return Failures("store", watch=as_a(StoreWatch, watch), clocks=clocks, facts=facts.append, rng=rng), facts
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,9 @@ async def test_a_random_number_decides_how_much_of_a_pause_is_taken(drawn: float
 
 
 async def test_each_pause_draws_a_number_of_its_own():
-    made = Failures("store", watch=cast("Any", Watch()), clocks=Clocks(lambda: 12.0, lambda: 0.0), facts=lambda _: None)
+    made = Failures(
+        "store", watch=as_a(StoreWatch, Watch()), clocks=Clocks(lambda: 12.0, lambda: 0.0), facts=lambda _: None
+    )
     pauses = set()
     for number in range(20):
         again = await made.again(flight(f"e{number}"), 1, Transient("x"), 7.0, Backoff(first=8.0))

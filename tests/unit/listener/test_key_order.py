@@ -2,12 +2,12 @@
 
 import itertools
 import json
-from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.fakes import as_a
 from tests.support.stand_ins import flight
 from unlost.listener.app.settings import MOST_DECLARED, ListenerSettings, handler_of
 from unlost.listener.app.sources import check_order
@@ -16,6 +16,7 @@ from unlost.listener.core.event import parse
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.core.order_key import LONGEST, key_reader, nearest_key
 from unlost.listener.pipeline.key_order import KeyOrder
+from unlost.listener.ports.source import Source
 
 
 def key_at(path: str, event: object) -> str | None:
@@ -204,16 +205,20 @@ class Some:
         self.name, self.shared, self.partitioned = name, shared, partitioned
 
 
+def some(name: str, *, shared: bool, partitioned: bool = False) -> Source:
+    return as_a(Source, Some(name, shared=shared, partitioned=partitioned))
+
+
 def test_a_source_that_deals_out_its_messages_has_no_order_to_keep():
-    stream, queue = cast("Any", Some("ws://stream", shared=False)), cast("Any", Some("nats://queue", shared=True))
-    check_order("payload.a", [stream, cast("Any", Some("kafka://topic", shared=True, partitioned=True))])
+    stream, queue = some("ws://stream", shared=False), some("nats://queue", shared=True)
+    check_order("payload.a", [stream, some("kafka://topic", shared=True, partitioned=True)])
     check_order("", [stream, queue])
     with pytest.raises(Misconfigured, match=r"ORDER_BY=payload.a cannot be kept for nats://queue: "):
         check_order("payload.a", [stream, queue])
 
 
 def test_a_key_of_a_route_needs_such_a_source_too():
-    queue = cast("Any", Some("nats://queue", shared=True))
+    queue = some("nats://queue", shared=True)
     with pytest.raises(Misconfigured, match=r"^key='a' of order.\* cannot be kept for nats://queue: "):
         check_order("", [queue], {"order.*": "a"})
 

@@ -1,14 +1,15 @@
 """A listener looks which store PostgreSQL is: known, new, gone back, or doubtful."""
 
-from typing import Any, cast
-
 import pytest
 
 from tests.support.claims import FakeBackends
+from tests.support.fakes import as_a
 from tests.support.stand_ins import NoPeers
+from unlost.listener.claims.backends import ClaimBackends
 from unlost.listener.claims.known_store import KnownStore
 from unlost.listener.core.facts import Fact, StoreReplaced, StoreUnconfirmed, StoreWentBack
 from unlost.listener.core.store_mark import UNCONFIRMED, StoreMark
+from unlost.listener.ports.membership import Membership
 
 MARK = StoreMark("g", 7, "postgres:1")
 
@@ -22,8 +23,8 @@ def known(
 ) -> tuple[KnownStore, list[Fact], list[str]]:
     facts, others = list[Fact](), list[str]()
     one = KnownStore(
-        membership=cast("Any", membership),
-        backends=cast("Any", backends),
+        membership=as_a(Membership, membership),
+        backends=as_a(ClaimBackends, backends),
         read_again=lambda: others.append("other"),
         facts=facts.append,
     )

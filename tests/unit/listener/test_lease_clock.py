@@ -1,16 +1,19 @@
 """A claim ends by its owner's clock no later than by the server's: it counts from before the request was sent."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from tests.support.claims import FakePlace
+from tests.support.fakes import as_a
 from tests.support.stand_ins import NoPeers
 from unlost.listener.claims.manager import TICK_SECONDS, ClaimManager
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.claim import UNHANDLED, ClaimRequest, HeldClaim, Verdict
 from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.ports.claims import Claims, StoreMemory
+from unlost.listener.ports.membership import Membership
 
 LEASE, SLOW = 10.0, 4.0
 MARK = StoreMark("g", 1, "postgres:1")
@@ -30,7 +33,8 @@ def membership() -> NoPeers:
 async def desk_and_redis(membership: NoPeers) -> tuple[ClaimManager, FakePlace]:
     redis = FakePlace("redis:1.m", takes=SLOW)
     manager = ClaimManager(
-        membership=cast("Any", membership), postgres=cast("Any", FakePlace("postgres:1")), redis=cast("Any", redis),
+        membership=as_a(Membership, membership), postgres=as_a(Claims, FakePlace("postgres:1")),
+        redis=as_a(StoreMemory, redis),
         redis_breaker=breaker("redis"), store_breaker=breaker("postgres"), lease_seconds=LEASE,
         lost=lambda _: None, read_again=lambda: None, facts=lambda _: None, clock=lambda: redis.now,
     )  # fmt: skip

@@ -1,16 +1,16 @@
 """Each place that granted a claim learns its outcome. A claim that one of them no longer grants is lost."""
 
-from typing import Any, cast
-
 import pytest
 
 from tests.support.claims import FakePlace
+from tests.support.fakes import as_a
 from unlost.listener.claims.backends import ClaimBackends
 from unlost.listener.claims.leases import Leases
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.claim import ClaimRequest, HeldClaim, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Fact, LeasesLost
+from unlost.listener.ports.claims import Claims, StoreMemory
 
 REDIS, POSTGRES = "redis:1", "postgres:1"
 
@@ -28,7 +28,7 @@ class Held:
         self.facts: list[Fact] = []
         self.lost: list[str] = []
         backends = ClaimBackends(
-            redis=cast("Any", self.redis), postgres=cast("Any", self.postgres), redis_breaker=breaker(),
+            redis=as_a(StoreMemory, self.redis), postgres=as_a(Claims, self.postgres), redis_breaker=breaker(),
             store_breaker=breaker(), clock=lambda: self.now,
         )  # fmt: skip
         backends.redis, backends.postgres = REDIS, POSTGRES

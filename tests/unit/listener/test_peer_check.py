@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Any, cast
 
 import pytest
 
 from tests.support.claims import FakeManager
+from tests.support.fakes import as_a
+from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.clocks import Clocks
@@ -41,7 +42,7 @@ class Bench:
         )  # fmt: skip
         self.looking = PeerCheck(
             affinity=self.affinity,
-            manager=cast("Any", manager),
+            manager=as_a(ClaimManager, manager),
             intake=self.intake,
             clocks=CLOCKS,
             facts=self.hear,

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, cast
 
 import pytest
 
 from tests.support.claims import FakeManager
+from tests.support.fakes import as_a, unused
 from tests.support.rows import FakeRows
 from tests.support.stages import FakeSink
 from tests.support.stand_ins import flight, flights
@@ -16,11 +16,14 @@ from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent
 from unlost.listener.core.in_flight import STORED, InFlight
+from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.orderly_stop import Drained, OrderlyStop
 from unlost.listener.pipeline.pipeline import Pipeline
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.suspects import Suspects
-from unlost.listener.ports.rows import NewRow, Result
+from unlost.listener.pipeline.work import Work
+from unlost.listener.ports.dead_letters import DeadLetters, HealingLetters, LetterRegister
+from unlost.listener.ports.rows import NewRow, Result, Rows
 from unlost.listener.ports.source import Batch
 
 
@@ -29,8 +32,9 @@ async def test_at_a_stop_all_get_letters_where_the_table_may_not_be_read():
     manager.unanswered, manager.lost = -1, {"e"}
     refusing = FakeRows(Permanent("42501: permission denied for table events"))
     pipeline = Pipeline(
-        manager=cast("ClaimManager", manager), store=cast("Any", refusing), register=cast("Any", None),
-        store_breaker=cast("Any", None), sink=cast("Any", sink), healing=cast("Any", None), effects=cast("Any", None),
+        manager=as_a(ClaimManager, manager), store=refusing, register=unused(LetterRegister),
+        store_breaker=unused(Breaker), sink=as_a(DeadLetters, sink), healing=unused(HealingLetters),
+        effects=unused(EffectRecorder),
         who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
     pipeline.intake.enter(flight("e"))
@@ -41,8 +45,9 @@ async def test_at_a_stop_all_get_letters_where_the_table_may_not_be_read():
 async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on():
     manager = FakeManager("e", "other")
     pipeline = Pipeline(
-        manager=cast("ClaimManager", manager), store=cast("Any", None), register=cast("Any", None),
-        store_breaker=cast("Any", None), sink=cast("Any", None), healing=cast("Any", None), effects=cast("Any", None),
+        manager=as_a(ClaimManager, manager), store=unused(Rows), register=unused(LetterRegister),
+        store_breaker=unused(Breaker), sink=unused(DeadLetters), healing=unused(HealingLetters),
+        effects=unused(EffectRecorder),
         who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
     pipeline.standby.ran_out(flight("e"))
@@ -65,8 +70,8 @@ class Pausing:
 def stop_of(pipeline: Pipeline, manager: FakeManager) -> OrderlyStop:
     """The stop of a pipeline whose work pauses."""
     return OrderlyStop(
-        manager=cast("ClaimManager", manager), store=cast("Any", FakeRows()), intake=pipeline.intake,
-        claiming=pipeline.claiming, suspects=Suspects(at_once=1), work=cast("Any", Pausing()),
+        manager=as_a(ClaimManager, manager), store=FakeRows(), intake=pipeline.intake,
+        claiming=pipeline.claiming, suspects=Suspects(at_once=1), work=as_a(Work, Pausing()),
         settling=pipeline.settling, healer=pipeline.healer, clocks=Clocks(time.time, time.monotonic),
     )  # fmt: skip
 
@@ -74,8 +79,9 @@ def stop_of(pipeline: Pipeline, manager: FakeManager) -> OrderlyStop:
 async def test_a_stop_does_not_wait_for_a_route_that_pauses():
     sink, manager, other = FakeSink(), FakeManager(), flight("other")
     pipeline = Pipeline(
-        manager=cast("ClaimManager", manager), store=cast("Any", FakeRows()), register=cast("Any", None),
-        store_breaker=cast("Any", None), sink=cast("Any", sink), healing=cast("Any", None), effects=cast("Any", None),
+        manager=as_a(ClaimManager, manager), store=FakeRows(), register=unused(LetterRegister),
+        store_breaker=unused(Breaker), sink=as_a(DeadLetters, sink), healing=unused(HealingLetters),
+        effects=unused(EffectRecorder),
         who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
     pipeline.intake.enter(flight("paused"))
@@ -91,8 +97,9 @@ async def test_a_stop_does_not_wait_for_a_route_that_pauses():
 async def test_a_stop_hands_back_an_event_of_a_route_that_pauses_at_once():
     manager = FakeManager("paused")
     pipeline = Pipeline(
-        manager=cast("ClaimManager", manager), store=cast("Any", None), register=cast("Any", None),
-        store_breaker=cast("Any", None), sink=cast("Any", None), healing=cast("Any", None), effects=cast("Any", None),
+        manager=as_a(ClaimManager, manager), store=unused(Rows), register=unused(LetterRegister),
+        store_breaker=unused(Breaker), sink=unused(DeadLetters), healing=unused(HealingLetters),
+        effects=unused(EffectRecorder),
         who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
     pipeline.intake.enter(flight("paused"))
@@ -108,9 +115,11 @@ def run_of_two() -> tuple[InFlight, InFlight]:
 
 def in_order(manager: FakeManager, rows: FakeRows, sink: FakeSink) -> Pipeline:
     pipeline = Pipeline(
-        manager=cast("ClaimManager", manager), store=cast("Any", rows), register=cast("Any", None),
-        store_breaker=Breaker("postgres", fail_max=2, reset_seconds=1, facts=lambda _: None), sink=cast("Any", sink),
-        healing=cast("Any", None), effects=cast("Any", None), who="a", handler=None, policy=Policy(order_by="k"),
+        manager=as_a(ClaimManager, manager), store=rows, register=unused(LetterRegister),
+        store_breaker=Breaker("postgres", fail_max=2, reset_seconds=1, facts=lambda _: None),
+        sink=as_a(DeadLetters, sink),
+        healing=unused(HealingLetters), effects=unused(EffectRecorder), who="a", handler=None,
+        policy=Policy(order_by="k"),
         clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
     pipeline.intake.order.used = True
@@ -191,8 +200,9 @@ async def test_events_are_left_to_peers_only_where_all_receive_them_and_none_has
     shared: bool, order_by: str, left_to_peers: bool
 ):
     pipeline = Pipeline(
-        manager=cast("ClaimManager", Sharing()), store=cast("Any", None), register=cast("Any", None),
-        store_breaker=cast("Any", None), sink=cast("Any", None), healing=cast("Any", None), effects=cast("Any", None),
+        manager=as_a(ClaimManager, Sharing()), store=unused(Rows), register=unused(LetterRegister),
+        store_breaker=unused(Breaker), sink=unused(DeadLetters), healing=unused(HealingLetters),
+        effects=unused(EffectRecorder),
         who="a", handler=None, policy=Policy(peer_wait=60.0, order_by=order_by),
         clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
+from tests.support.fakes import as_a
 from tests.support.register import FakeLetters, FakeRegister
 from tests.support.stand_ins import Clock
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.facts import AttemptFailed, Fact, LettersResolved
 from unlost.listener.pipeline import registrar as module
 from unlost.listener.pipeline.registrar import Registrar
-from unlost.listener.ports.dead_letters import Burial, Standing
+from unlost.listener.ports.dead_letters import Burial, LetterRegister, Letters, Standing
 
 
 def _ignore(_: Sequence[Burial]) -> None:
@@ -24,7 +25,7 @@ class Around:
         self.clock, self.letters, self.register = Clock(), FakeLetters(), register
         self.facts: list[Fact] = []
         self.registrar = Registrar(
-            register=cast("Any", register), letters=cast("Any", self.letters), reopened=lambda: None,
+            register=as_a(LetterRegister, register), letters=as_a(Letters, self.letters), reopened=lambda: None,
             registered=registered, look_again_after=10.0, clocks=Clocks(lambda: 0.0, self.clock),
             facts=self.facts.append,
         )  # fmt: skip

@@ -2,20 +2,23 @@
 
 import asyncio
 import time
-from typing import Any, cast
 
 import pytest
 
 from tests.support.claims import FakeManager
+from tests.support.fakes import as_a
 from tests.support.stages import FakeIntake, FakeSink, Returned
 from tests.support.stand_ins import flight
+from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.cause import DeadLetterCause, Reason
 from unlost.listener.core.claim import Verdict
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.facts import DeadLetterFileRecovered, EventBuried, Fact, Facts
 from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, InFlight
+from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.settling import Settling
+from unlost.listener.pipeline.standby import Standby
 from unlost.listener.ports.dead_letters import Burial
 
 
@@ -40,7 +43,8 @@ def settling_with(
     intake: FakeIntake | None = None,
 ) -> Settling:
     return Settling(
-        manager=cast("Any", manager), standby=cast("Any", standby), intake=cast("Any", intake or FakeIntake()),
+        manager=as_a(ClaimManager, manager), standby=as_a(Standby, standby),
+        intake=as_a(Intake, intake or FakeIntake()),
         sink=sink,
         written=lambda _: None, clocks=Clocks(time.time, time.monotonic), facts=facts,
     )  # fmt: skip
@@ -146,7 +150,7 @@ async def test_a_letter_with_a_key_settles_its_event_only_once_it_is_registered(
     first.order_key = parked.order_key = "k"
     sink = FakeSink(3)
     settling = Settling(
-        manager=cast("Any", manager_of(0)), standby=cast("Any", Returned()), intake=cast("Any", FakeIntake()),
+        manager=as_a(ClaimManager, manager_of(0)), standby=as_a(Standby, Returned()), intake=as_a(Intake, FakeIntake()),
         sink=sink, written=written.extend, clocks=Clocks(time.time, time.monotonic), facts=facts.append,
     )  # fmt: skip
     running = asyncio.create_task(settling.run())

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
 
 import pytest
 
@@ -26,7 +25,7 @@ async def watching(
 ) -> AsyncIterator[tuple[StoreWatch, Breaker]]:
     breaker = Breaker("postgres", fail_max=2, reset_seconds=1, facts=lambda _: None)
     watch = StoreWatch(
-        store=cast("Any", store), breaker=breaker, clocks=Clocks(time.time, clock),
+        store=store, breaker=breaker, clocks=Clocks(time.time, clock),
         facts=lambda fact: None if facts is None else facts.append(fact), rng=lambda: 0.0,
     )  # fmt: skip
     running = asyncio.create_task(watch.run())

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, cast
 
 import pytest
 
+from tests.support.fakes import as_a
 from tests.support.rows import AWAY, FakeRows
 from tests.support.stages import Ends
 from tests.support.stand_ins import flights
@@ -17,6 +17,8 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Facts
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.settled_before import SettledBefore
+from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
 
@@ -28,10 +30,10 @@ async def storing_in(rows: FakeRows, facts: Facts = lambda _: None) -> AsyncIter
     ends, clock = Ends(), asyncio.get_running_loop().time
     breaker = Breaker("postgres", fail_max=2, reset_seconds=1, facts=facts)
     clocks = Clocks(clock, clock)
-    watch = StoreWatch(store=cast("Any", rows), breaker=breaker, clocks=clocks, facts=facts, rng=lambda: 0.0)
+    watch = StoreWatch(store=rows, breaker=breaker, clocks=clocks, facts=facts, rng=lambda: 0.0)
     storing = Storing(
-        store=cast("Any", rows), breaker=breaker, watch=watch, settling=cast("Any", ends),
-        settled_before=cast("Any", ends), policy=POLICY, clocks=clocks, facts=facts,
+        store=rows, breaker=breaker, watch=watch, settling=as_a(Settling, ends),
+        settled_before=as_a(SettledBefore, ends), policy=POLICY, clocks=clocks, facts=facts,
     )  # fmt: skip
     running = [asyncio.create_task(one.run()) for one in (watch, storing)]
     async with asyncio.timeout(20):

@@ -1,10 +1,10 @@
 """A link of the fault proxy that dropped bytes passes nothing afterwards, so no connection has a hole."""
 
 import asyncio
-from typing import Any, cast
 
 import pytest
 
+from tests.support.fakes import as_a
 from unlost.ops.faults.toxics.link import ToxicLink
 from unlost.ops.faults.toxics.toxic import Attributes, ResetPeer, Timeout, Toxic
 
@@ -36,7 +36,7 @@ async def test_what_comes_as_a_swallowing_toxic_goes_does_not_pass(
     kind: str, attributes: Attributes, turns: int
 ) -> None:
     reader, writer = asyncio.StreamReader(), Written()
-    link = ToxicLink(reader, cast("Any", writer), reset=lambda: None, rng=lambda: 0.0)
+    link = ToxicLink(reader, as_a(asyncio.StreamWriter, writer), reset=lambda: None, rng=lambda: 0.0)
     running = asyncio.create_task(link.run())
     reader.feed_data(b"before ")
     await writer.written.wait()

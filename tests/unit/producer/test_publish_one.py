@@ -1,10 +1,11 @@
 """One publish request: its body comes in pieces or not at all, and the last ``redeliver`` counts."""
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 
+from tests.support.fakes import as_a
 from tests.support.publishing import Places
 from unlost.ops.kit.access.gate import UNLIMITED
 from unlost.producer.publish.accept import publication
@@ -26,7 +27,7 @@ async def asked(publisher: Places, *messages: dict[str, Any]) -> list[dict[str, 
         said.append(message)
 
     single = PublishOne(
-        cast("GroupCommit", publisher), lambda *_: None,
+        as_a(GroupCommit, publisher), lambda *_: None,
         lambda body, again: publication(body, max_bytes=1_000, redeliver=again), max_bytes=1_000,
         quota_of=lambda _: UNLIMITED,
     )  # fmt: skip
