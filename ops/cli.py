@@ -55,7 +55,7 @@ main = lazy_group(
                 "Look at feeds: which are shipped, what their profiles say, what a feed's messages become.",
             ),
             "event": (
-                "unlost.ops.audit.cli:event",
+                "unlost.ops.audit.event:event",
                 "Show all that is known of the event EVENT_ID, as JSON: journal, row, listeners, letters.",
             ),
             "audit": (

@@ -22,7 +22,7 @@ from tests.support.servers import (
 )
 from unlost.dlq.commands.replay import ReplaySettings
 from unlost.listener.app.settings import ListenerSettings
-from unlost.ops.audit.cli import AuditSettings
+from unlost.ops.audit.places import AuditSettings
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.system.up import UpSettings
 from unlost.producer.app.settings import ProducerSettings

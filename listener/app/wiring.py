@@ -37,7 +37,8 @@ from unlost.listener.store.postgres.migrations import check, migrate
 from unlost.listener.store.postgres.notifications import PostgresNotifications
 from unlost.listener.store.postgres.pauses import PostgresPauses
 from unlost.listener.store.postgres.pool import PLAIN
-from unlost.listener.store.postgres.rows import PostgresRows, make_ready
+from unlost.listener.store.postgres.row_columns import make_ready
+from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.listener.store.postgres.shadow import ShadowRows
 
 KEPT_OPEN = 6

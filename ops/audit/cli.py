@@ -4,31 +4,22 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import click
 import httpx
-from pydantic import Field
 
-from unlost.dlq.record.file import FileError
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.trail import Act, whoami
-from unlost.listener.app.group_name import GroupName
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
 from unlost.listener.store.postgres.reports import DeclaredGap, Reports
 from unlost.listener.store.postgres.trail import TableTrail
 from unlost.ops.audit import query
 from unlost.ops.audit.account import Account
-from unlost.ops.audit.letters import in_list_and, letters_of, listed_of, unresolved_letters
-from unlost.ops.kit.access.settings import ClientSettings
-from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
-from unlost.ops.kit.command import SecretUrl, UsageProblem, WebAddress, command, say, say_json_text
+from unlost.ops.audit.letters import in_list_and, unresolved_letters
+from unlost.ops.audit.places import AuditSettings, everybody, files_argument, in_one_sentence, where
+from unlost.ops.kit.command import command, say
 from unlost.ops.kit.telemetry.counted import counted
 from unlost.ops.kit.telemetry.printable import printable
 
@@ -38,22 +29,6 @@ MOST_GAPS = 100
 """How many of the declared gaps are shown, the latest ones."""
 
 
-class AuditSettings(ClientSettings, DatabaseTlsSettings):
-    """Where the parts of the system are."""
-
-    producer_url: WebAddress = Field("http://127.0.0.1:3005", description="The producer, for its journal")
-    listeners: tuple[WebAddress, ...] = Field(
-        ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="The listeners, for what they hold"
-    )
-    database_url: SecretUrl = Field(
-        SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL, for the rows"
-    )
-    letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
-    group: GroupName = Field("unlost", description="The group of listeners whose cursor counts")
-    settle: float = Field(10.0, ge=0, description="Seconds to keep looking for events that are found nowhere")
-
-
-_files = click.Argument(["files"], nargs=-1, type=click.Path(path_type=Path))
 _as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
 
 
@@ -64,7 +39,7 @@ _as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
         "unlost audit .unlost/*/failed_events.jsonl",
         "unlost audit --json a/failed_events.jsonl",
     ],
-    params=[_files, _as_json],
+    params=[files_argument, _as_json],
 )
 def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> int:
     """Account for every event that the producer accepted: row, letter, in flight, waiting, or missing.
@@ -74,7 +49,7 @@ def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> in
     with in_one_sentence(settings):
         account, gaps = asyncio.run(audited(settings, files))
         read = [str(file) for file in letter_files(files or settings.letters)]
-    say(f"letters: {_where(settings, files)}", err=True)
+    say(f"letters: {where(settings, files)}", err=True)
     for file in read:
         say(f"letters: read {printable(file)}", err=True)
     if account.unread:
@@ -141,22 +116,6 @@ def _noted(settings: AuditSettings, account: Account) -> int:
     return 1
 
 
-@command(
-    AuditSettings,
-    examples=["unlost event order-17 .unlost/*/failed_events.jsonl"],
-    params=[click.Argument(["event_id"]), _files],
-)
-def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> int:
-    """Show all that is known of the event EVENT_ID, as JSON: journal, row, listeners, letters.
-
-    Letters are those of the fleet's list, or only those in FILES.
-    """
-    with in_one_sentence(settings):
-        known = asyncio.run(_known(settings, event_id, files))
-    say_json_text(json.dumps(known, indent=2, default=str, ensure_ascii=False))
-    return 0 if any(known[place] for place in ("journal", "row", "letters")) else 1
-
-
 def _in_words(gap: DeclaredGap) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(gap.declared_at))
     missing = "an unknown number of events" if gap.missing is None else counted(gap.missing, "event")
@@ -185,7 +144,7 @@ async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> tuple[Acc
     """Query all parts; return the closed account, and the latest declared gaps."""
     account = Account()
     letter_files(files or settings.letters)  # a wrong name is reported before any server is queried
-    async with _everybody(settings) as (client, reports):
+    async with everybody(settings) as (client, reports):
         letters, account.damaged_lines = await _letters(settings, files, reports)
         handled_from = await query.handled_from(client, settings.listeners, reports)
         retained = await query.retained(client, settings.producer_url, reports, settings.group)
@@ -201,13 +160,6 @@ async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> tuple[Acc
 async def _letters(settings: AuditSettings, files: tuple[Path, ...], reports: Reports) -> tuple[Counter[str], int]:
     """Count letters in the files that were named, or in the fleet's list and what it lacks of the files of LETTERS."""
     return unresolved_letters(files) if files else await in_list_and(settings.letters, reports)
-
-
-def _where(settings: AuditSettings, files: tuple[Path, ...]) -> str:
-    if files:
-        return "those of FILES alone"
-    beside = ", and the files of LETTERS for what it lacks" if settings.letters else ""
-    return f"the fleet's list of group {settings.group}{beside}"
 
 
 async def _close(
@@ -243,64 +195,3 @@ async def _unread(settings: AuditSettings, client: httpx.AsyncClient, reports: R
         except query.UnknownCursor:
             return among  # a client with a cursor that the journal does not know is sent everything
     return unread
-
-
-async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> dict[str, Any]:
-    known: dict[str, Any] = {"event_id": event_id, "journal": None, "row": None, "listeners": {}, "letters": []}
-    async with _everybody(settings) as (client, reports):
-        entry = await query.first_entry(client, settings.producer_url, event_id)
-        if entry is not None:
-            known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at, "state": entry.state}
-        row = await reports.whole_row(event_id)
-        known["row"] = None if row is None else {name: _readable(value) for name, value in row.items()}
-        for url in settings.listeners:
-            try:
-                known["listeners"][url] = await query.known_to(client, url, event_id)
-            except (httpx.TransportError, ValueError) as error:
-                known["listeners"][url] = {"error": f"does not answer: {error}"}
-        known["letters_from"] = _where(settings, files)
-        known["letter_files"] = [str(file) for file in letter_files(files or settings.letters)]
-        known["letters"] = [] if files else await listed_of(reports, event_id)
-    listed = {one["letter_id"] for one in known["letters"]}
-    known["letters"] += [
-        one for one in letters_of(files or settings.letters, event_id) if one["letter_id"] not in listed
-    ]
-    return known
-
-
-@contextmanager
-def in_one_sentence(settings: AuditSettings) -> Iterator[None]:
-    """Turn errors of PostgreSQL and of files into one sentence for the user."""
-    try:
-        yield
-    except FileError as error:
-        raise UsageProblem(str(error)) from None
-    except TimeoutError:
-        raise UsageProblem(
-            f"PostgreSQL at {settings.database_url} did not answer within {query.TIMEOUT:g} s: try again, or look for "
-            "what keeps it busy in pg_stat_activity"
-        ) from None
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
-        raise UsageProblem(
-            f"PostgreSQL has no tables of this version for group {settings.group}: correct GROUP or DATABASE_URL, or "
-            "start a listener, or run unlost migrate"
-        ) from None
-
-
-def _readable(value: object) -> object:
-    return value.hex() if isinstance(value, bytes) else value
-
-
-@asynccontextmanager
-async def _everybody(settings: AuditSettings) -> AsyncIterator[tuple[httpx.AsyncClient, Reports]]:
-    try:
-        connection = await Database(
-            settings.database_url.reveal(), name="unlost audit", timeout=query.TIMEOUT, connect_timeout=query.TIMEOUT
-        ).connect_alone()
-    except (*LIBRARY_ERRORS, ValueError) as error:
-        raise UsageProblem(f"PostgreSQL at {settings.database_url} cannot be reached: {error}") from None
-    try:
-        async with httpx.AsyncClient(trust_env=False, **settings.client()) as client:
-            yield client, Reports(connection, settings.group, timeout=query.TIMEOUT)
-    finally:
-        connection.terminate()

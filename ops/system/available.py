@@ -8,9 +8,10 @@ from unlost.ops.system.balancer import haproxy
 from unlost.ops.system.installed import Origin
 from unlost.ops.system.layout import Layout
 from unlost.ops.system.postgres_pair import PostgresPair
-from unlost.ops.system.redis_topologies import ValkeyWithSentinels
+from unlost.ops.system.redis_sentinels import ValkeyWithSentinels
+from unlost.ops.system.reserved import Obstacle
 from unlost.ops.system.restarts import StartStep
-from unlost.ops.system.system import Obstacle, System
+from unlost.ops.system.system import System
 
 LISTENERS_OF_HA = 4
 PRODUCERS = 2

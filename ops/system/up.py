@@ -23,8 +23,9 @@ from unlost.ops.system.check import verified
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.installed import WHEELS, Origin
 from unlost.ops.system.layout import NAMES, Layout, Ports, executable, free_ports, write_environment
+from unlost.ops.system.reserved import Obstacle, reserved
 from unlost.ops.system.restarts import StartStep
-from unlost.ops.system.system import Obstacle, System, SystemStopped, reserved
+from unlost.ops.system.system import System, SystemStopped
 
 
 class UpSettings(Settings):

@@ -2,26 +2,24 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from unlost.listener.core.codec_loading import codec_of
 from unlost.listener.core.errors import Misconfigured
 from unlost.ops.kit.telemetry.health import Check, Health
 from unlost.ops.kit.telemetry.http import HttpServer
-from unlost.ops.kit.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
+from unlost.ops.kit.telemetry.metrics import LoopLag, metrics_route, new_registry
 from unlost.ops.kit.telemetry.otel.starting import telemetry_of
 from unlost.producer.app.following import Following
 from unlost.producer.app.http import Publishing
+from unlost.producer.app.metrics import ProducerMetrics
 from unlost.producer.app.opening import open_journal
 from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.app.upkeep import JournalCheck, JournalUpkeep
-from unlost.producer.journal.groups import Group
 from unlost.producer.journal.port import Entry, HistoryLost, JournalError
-from unlost.producer.publish.accept import STATUS
 from unlost.producer.publish.publisher import GroupCommit
 from unlost.producer.stream.damage import DamagedEntries
 from unlost.producer.stream.groups import CursorReport
@@ -236,75 +234,3 @@ class Daemon:
             self._settings.instance_id, (), able, facts,
             (*((nearly,) if nearly else ()), *self._damage.remark(), *self._gate.remarks()),
         )  # fmt: skip
-
-
-class ProducerMetrics:
-    """The metrics of a producer."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        published = Counter(
-            "unlost_producer_published_total", "Publish requests by outcome", ["outcome"], registry=registry
-        )
-        # Children are looked up once, because a look-up takes as long as an answer.
-        self._published = {outcome: published.labels(outcome) for outcome in (*STATUS, "unavailable")}
-        self._sent = Counter("unlost_producer_frames_sent_total", "Frames sent to clients", registry=registry)
-        self._commit_events = BatchHistogram(
-            "unlost_producer_commit_events", "Events in one commit", registry, buckets=COUNTS
-        )
-        self._commit_seconds = BatchHistogram("unlost_producer_commit_seconds", "One commit", registry)
-        self._entries = Gauge("unlost_producer_journal_entries", "Entries that can be read", registry=registry)
-        self._bytes = Gauge("unlost_producer_journal_bytes", "Size of the journal's file", registry=registry)
-        self._oldest = Gauge("unlost_producer_journal_oldest", "Number of the oldest entry", registry=registry)
-        self._newest = Gauge("unlost_producer_journal_newest", "Number of the newest entry", registry=registry)
-        self._unread = Gauge(
-            "unlost_producer_group_unread_entries", "Entries that a group has not settled", ["group"], registry=registry
-        )
-        self._dropped_unread = Gauge(
-            "unlost_producer_journal_dropped_unread",
-            "Entries that retention removed before a group had read them",
-            registry=registry,
-        )
-        self._nearly_full = Gauge(
-            "unlost_producer_journal_nearly_full",
-            "1 while most of MAX_JOURNAL_BYTES are events that a group has not read",
-            registry=registry,
-        )
-        self.damaged = Gauge(
-            "unlost_producer_journal_damaged_entries",
-            "Damaged entries found since the start",
-            registry=registry,
-        )
-        self.clients = Gauge("unlost_producer_clients", "WebSocket clients", registry=registry)
-        self.lag = Gauge(
-            "unlost_producer_stream_lag_entries", "Entries not yet sent to the slowest client", registry=registry
-        )
-
-    def count_outcome(self, outcome: str, count: int) -> None:
-        """Count answers by outcome."""
-        self._published[outcome].inc(count)
-
-    def sent(self, count: int) -> None:
-        """Count frames that were sent."""
-        self._sent.inc(count)
-
-    def committed(self, count: int, seconds: float) -> None:
-        """Record a commit that is on disk."""
-        self._commit_events.observe(count)
-        self._commit_seconds.observe(seconds)
-
-    def groups(self, groups: Sequence[Group], newest: int) -> None:
-        """Show how much each group has not settled."""
-        self._unread.clear()
-        for group in groups:
-            if not group.forgotten:
-                self._unread.labels(group.name).set(max(0, newest - group.settled))
-
-    def journal(self, looked: JournalCheck) -> None:
-        """Show what the journal holds."""
-        stats = looked.stats
-        self._nearly_full.set(bool(looked.full or looked.nearly))
-        self._dropped_unread.set(stats.dropped_unread)
-        self._entries.set(stats.entries)
-        self._bytes.set(stats.size)
-        self._oldest.set(stats.oldest)
-        self._newest.set(stats.newest)

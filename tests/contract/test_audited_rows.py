@@ -10,7 +10,7 @@ from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.reports import Reports
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.audit import query
-from unlost.ops.audit.cli import AuditSettings, in_one_sentence
+from unlost.ops.audit.places import AuditSettings, in_one_sentence
 from unlost.ops.kit.command import UsageProblem
 
 

@@ -34,7 +34,7 @@ from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
-from unlost.ops.system.redis_topologies import ValkeyCluster
+from unlost.ops.system.redis_cluster import ValkeyCluster
 
 LEASE, SHORT = 30.0, 0.3
 

@@ -19,7 +19,8 @@ from unlost.listener.store.postgres.errors import lost_connection, translated
 from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.pooler import keeps_statements
-from unlost.listener.store.postgres.rows import PostgresRows, make_ready
+from unlost.listener.store.postgres.row_columns import make_ready
+from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.system.pooler import Pooler
 from unlost.ops.system.postgres import PostgresServer
 

@@ -78,8 +78,8 @@ async def test_what_a_listener_settles_its_peers_believe(stage: Stage, verdict: 
     one, two = stage.listener(), stage.listener(token="b")
     assert await claimed(one, *MANY) == [Won(1, 0)] * len(MANY)
     [held] = await claimed(two, "e0")
-    assert held == Held(held.seconds, True)
-    assert held.seconds == pytest.approx(30, abs=5)
+    assert held == Held(held.seconds_left, True)
+    assert held.seconds_left == pytest.approx(30, abs=5)
     assert await one.settle([ask(event_id) for event_id in MANY], verdict) == [True] * len(MANY)
     assert await claimed(two, *MANY, "new") == [answer] * len(MANY) + [Won(1, 0)]
     assert await two.claim([ask("e1", "other")], take_over=UNHANDLED) == [type(answer)(False)]

@@ -14,7 +14,8 @@ from unlost.listener.claims.redis.servers import redis_servers
 from unlost.listener.core.claim import ClaimRequest, Done, HeldClaim, Won
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.store_mark import StoreMark
-from unlost.ops.system.redis_topologies import ValkeyCluster, ValkeyWithSentinels
+from unlost.ops.system.redis_cluster import ValkeyCluster
+from unlost.ops.system.redis_sentinels import ValkeyWithSentinels
 
 MANY = [ClaimRequest(f"e{i}", bytes(32)) for i in range(300)]
 HELD = [HeldClaim(one.event_id, one.digest) for one in MANY]

@@ -40,7 +40,8 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import LOCK, Migrated, known_migrations, migrate
 from unlost.listener.store.postgres.pool import PLAIN
-from unlost.listener.store.postgres.rows import PostgresRows, make_ready
+from unlost.listener.store.postgres.row_columns import make_ready
+from unlost.listener.store.postgres.rows import PostgresRows
 
 LIFE = 0.4
 LEFT_IN_SESSION = """select current_setting('work_mem') as work_mem,

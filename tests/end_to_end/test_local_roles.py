@@ -16,7 +16,8 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from unlost.ops.system.layout import Layout, free_ports
-from unlost.ops.system.system import System, reserved
+from unlost.ops.system.reserved import reserved
+from unlost.ops.system.system import System
 
 HANDLER = "tests.end_to_end.test_local_roles:handle"
 USERS = "select distinct usename || '/' || rolsuper from pg_stat_activity a join pg_roles on usename = rolname"

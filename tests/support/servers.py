@@ -18,7 +18,8 @@ from unlost.ops.system.installed import Origin
 from unlost.ops.system.pooler import Pooler
 from unlost.ops.system.postgres import PostgresServer, unprivileged_user
 from unlost.ops.system.postgres_pair import PostgresPair
-from unlost.ops.system.redis_topologies import RedisTopology, ValkeyCluster
+from unlost.ops.system.redis_cluster import ValkeyCluster
+from unlost.ops.system.redis_topologies import RedisTopology
 from unlost.ops.system.valkey import ValkeyServer
 
 # Many small tests share this server. The settings that protect data stay on: fsync, synchronous_commit.

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from unlost.dlq.commands.options import LetterSettings
 from unlost.dlq.commands.replay import ReplaySettings
 from unlost.listener.app.settings import ListenerSettings
-from unlost.ops.audit.cli import AuditSettings
+from unlost.ops.audit.places import AuditSettings
 from unlost.ops.cli import main
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.kit.command import Settings, UsageProblem, secret_names

@@ -6,7 +6,7 @@ import pytest
 
 from unlost.dlq.commands.options import LetterSettings
 from unlost.dlq.commands.replay import ReplaySettings
-from unlost.ops.audit.cli import AuditSettings
+from unlost.ops.audit.places import AuditSettings
 from unlost.ops.bench.cli import BenchSettings
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.kit.command import Settings, UsageProblem

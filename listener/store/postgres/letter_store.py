@@ -4,12 +4,9 @@ A replay leases each letter that it takes, for a while and under a token of its 
 letters. The leases of a killed replay lapse.
 """
 
-import asyncio
 import contextlib
-import datetime
 import json
-import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,22 +17,16 @@ from unlost.dlq.record.file import DamagedLine
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import LetterState, Record, Status, What, later_than
 from unlost.dlq.store.entries import BYTES_AT_ONCE, LetterEntry, LetterGroup, Statistics
-from unlost.dlq.store.port import CHANGEABLE, LetterPage, Plan, TakenLetters, Unreachable, taken_by
-from unlost.listener.core.errors import Misconfigured, Permanent, Transient
-from unlost.listener.store.postgres.connections import Connection
+from unlost.dlq.store.port import CHANGEABLE, LetterPage, Plan, TakenLetters, taken_by
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
 from unlost.listener.store.postgres.letter_rows import WHOLE_FINGERPRINT, state_of
 from unlost.listener.store.postgres.letters import EVERYTHING, LetterTable
+from unlost.listener.store.postgres.taken_letters import ANSWER_SECONDS, FIRST, TableTaken, renewing, unreachable
 
 AT_ONCE = 1000
 LIST_BYTES = 16 * 1024 * 1024
 NO_LIMIT = 2**62
 KEPT_BYTES = 200
-LEASE_SECONDS = 30.0
-ANSWER_SECONDS = 1.0
-"""How long a replay that gives up waits for PostgreSQL once more, to free its leases. They end by themselves too."""
-FIRST = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 class TableLetters:
@@ -53,17 +44,17 @@ class TableLetters:
 
     async def ready(self) -> None:
         """Raise ``Unreachable`` unless the list answers, and is there."""
-        with _unreachable():
+        with unreachable():
             await self._table.fetch("looking for the fleet's list", "ready", Selection())
 
     async def lacks(self, letter_ids: Sequence[str]) -> set[str]:
         """Return those of these letters that are not in the list."""
-        with _unreachable():
+        with unreachable():
             return set(await self._table.absent(letter_ids))
 
     async def latest(self, selection: Selection, limit: int) -> LetterPage:
         """See ``LetterStore``."""
-        with _unreachable():
+        with unreachable():
             size = LIST_BYTES if limit else NO_LIMIT
             rows, entries = await self._table.read("listing letters", "latest", selection, limit or None, size)
             count = rows[0]["found"] if rows else 0
@@ -84,7 +75,7 @@ class TableLetters:
         """See ``LetterStore``."""
         place = FIRST, ""
         while True:
-            with _unreachable():
+            with unreachable():
                 rows, entries = await self._table.read(
                     "reading letters", "following", selection, *place, AT_ONCE, BYTES_AT_ONCE
                 )
@@ -102,13 +93,13 @@ class TableLetters:
     async def groups(self, selection: Selection) -> list[LetterGroup]:
         """See ``LetterStore``."""
         name = "groups" if selection.everything else "groups_of"
-        with _unreachable():
+        with unreachable():
             return [LetterGroup(*row) for row in await self._table.fetch("grouping letters", name, selection)]
 
     async def board(self, selection: Selection = EVERYTHING) -> list[dict[str, Any]]:
         """Return the groups with their states, what heals of each and when next: those that need a human first."""
         name = "board" if selection.everything else "board_of"
-        with _unreachable():
+        with unreachable():
             rows = await self._table.fetch("grouping letters", name, selection)
         return [
             {**row, "by_state": {name: count for name, count in json.loads(row["by_state"]).items() if count}}
@@ -117,7 +108,7 @@ class TableLetters:
 
     async def statistics(self, selection: Selection) -> Statistics:
         """See ``LetterStore``."""
-        with _unreachable():
+        with unreachable():
             rows = await self._table.fetch("counting letters", "statistics", selection)
         sums = Statistics()
         for reason, error_class, status, count, first_at, last_at in rows:
@@ -132,14 +123,14 @@ class TableLetters:
 
     async def blocking(self, selection: Selection) -> int:
         """See ``LetterStore``."""
-        with _unreachable():
+        with unreachable():
             (row,) = await self._table.fetch("looking for letters that block keys", "blocking", selection)
         count: int = row["count"]
         return count
 
     async def keys(self, limit: int) -> list[dict[str, Any]]:
         """Return blocked keys, the longest blocked first, each with its letters in all and the first of them."""
-        with _unreachable():
+        with unreachable():
             async with self._database.acquire("listing blocked keys") as connection:
                 return [dict(row) for row in await connection.fetch(self._table.sql["keys"], limit)]
 
@@ -148,7 +139,7 @@ class TableLetters:
     ) -> int:
         """See ``LetterStore``."""
         changed, place, states = 0, "", sorted(CHANGEABLE[what])
-        with _unreachable():
+        with unreachable():
             while True:
                 doing = "choosing letters to change"
                 rows = await self._table.fetch(doing, "changeable", selection, place, states, AT_ONCE)
@@ -172,12 +163,12 @@ class TableLetters:
 
     async def history(self, letter_ids: Sequence[str]) -> dict[str, list[Record]]:
         """See ``LetterStore``."""
-        with _unreachable():
+        with unreachable():
             return await self._table.history(letter_ids)
 
     async def plan(self, selection: Selection, limit: int) -> Plan:
         """See ``LetterStore``."""
-        with _unreachable():
+        with unreachable():
             rows = await self._table.fetch("planning a replay", "plan", selection)
         sums = Plan()
         for reason, handler, status, count in rows:
@@ -205,115 +196,3 @@ class TableLetters:
         taken = TableTaken(self._table, selection, limit, about, takes or taken_by(selection))
         async with renewing(self._table, taken.token):
             yield taken
-
-
-class TableTaken:
-    """``TakenLetters``: each letter is leased for a while, in the name of one replay."""
-
-    def __init__(
-        self, table: LetterTable, selection: Selection, limit: int, about: str, takes: frozenset[Status]
-    ) -> None:
-        self.elsewhere = self.unreadable = 0
-        self._table = table
-        self._takes = takes
-        self._sql = table.sql
-        self._selection = selection
-        self._left = limit
-        self._limited = bool(limit)
-        self._about = about
-        self.token = secrets.token_hex(8)
-        self._place = FIRST, ""
-
-    async def take(self, most: int) -> Sequence[LetterEntry]:
-        """See ``TakenLetters``."""
-        with _unreachable():
-            while most := min(most, self._left) if self._limited else most:
-                rows = await self._table.fetch(
-                    "choosing letters", "next", self._selection, *self._place, self.token, most,
-                    self._selection.asks_for_rejected, BYTES_AT_ONCE, takes=self._takes,
-                )  # fmt: skip
-                if not rows:
-                    break
-                self._place = rows[-1]["last_at"], rows[-1]["letter_id"]
-                self.elsewhere += sum(row["held"] for row in rows)
-                free = [row["letter_id"] for row in rows if not row["held"]]
-                if free and (taken := await self._lease(free)):
-                    self._left -= len(taken)
-                    return taken
-        return ()
-
-    async def _lease(self, letter_ids: Sequence[str]) -> list[LetterEntry]:
-        """Lease letters, and read them only then: another replay may have ended one meanwhile."""
-        async with self._table.database.acquire("leasing letters") as connection:
-            leased = await connection.fetch(self._sql["lease"], letter_ids, self.token, self._about, LEASE_SECONDS)
-            ids = [row["letter_id"] for row in leased]
-            rows = await connection.fetch(self._table.select("taken"), ids, sorted(self._takes))
-            found = await self._table.entries(connection, rows)
-            entries = [one for one in found if not one.unreadable]
-            waiting = {one.letter.letter_id for one in entries}
-            if over := [one for one in ids if one not in waiting]:
-                await connection.execute(self._sql["free"], over, self.token)
-        self.elsewhere += len(letter_ids) - len(ids)
-        self.unreadable += len(found) - len(entries)
-        return entries
-
-    async def record(self, records: Sequence[Record]) -> int:
-        """See ``TakenLetters``."""
-        with _unreachable():
-            async with self._table.database.acquire("recording a replay") as connection, connection.transaction():
-                made = await in_time(self._table, connection, records, self.token)
-                late = len(records) - len(made)
-                if left := await self._table.resolve(connection, made, self.token):
-                    await self._table.apply(connection, left, shared=False)
-                if left or late:
-                    await connection.execute(self._sql["free"], [one.letter_id for one in records], self.token)
-        self.elsewhere += late
-        return late
-
-    async def free(self, letter_ids: Sequence[str]) -> None:
-        """See ``TakenLetters``."""
-        with _unreachable():
-            async with self._table.database.acquire("freeing letters") as connection:
-                await connection.execute(self._sql["free"], letter_ids, self.token)
-
-
-async def in_time(
-    table: LetterTable, connection: Connection, records: Sequence[Record], token: str
-) -> Sequence[Record]:
-    """Return the records without edits of letters that are resolved, or leased by another, meanwhile."""
-    if not (edited := [one.letter_id for one in records if one.what == "edited"]):
-        return records
-    await connection.execute(table.sql["renew"], token, LEASE_SECONDS)  # nobody takes one before this ends
-    late = {row["letter_id"] for row in await connection.fetch(table.sql["too_late"], edited, token)}
-    return [one for one in records if one.what != "edited" or one.letter_id not in late]
-
-
-@contextlib.asynccontextmanager
-async def renewing(table: LetterTable, token: str) -> AsyncIterator[None]:
-    """Renew the leases of one replay, and end them with it."""
-    keeping = asyncio.create_task(_renew(table, token), name="renew leases of letters")
-    try:
-        yield
-    finally:
-        keeping.cancel()
-        await asyncio.wait({keeping})
-        with contextlib.suppress(Transient, Permanent, Misconfigured):
-            async with table.database.acquire("freeing letters") as connection:
-                await connection.execute(table.sql["free_all"], token)
-
-
-async def _renew(table: LetterTable, token: str) -> None:
-    """Renew until cancelled. If that fails for too long, the claims still keep two replays apart."""
-    while True:
-        await asyncio.sleep(LEASE_SECONDS / 3)
-        with contextlib.suppress(Transient, Permanent):
-            async with table.database.acquire("renewing leases of letters") as connection:
-                await connection.execute(table.sql["renew"], token, LEASE_SECONDS)
-
-
-@contextlib.contextmanager
-def _unreachable() -> Iterator[None]:
-    try:
-        yield
-    except (Transient, Permanent, Misconfigured, *LIBRARY_ERRORS) as error:
-        raise Unreachable(f"the fleet's list cannot be used: {error}") from error

@@ -8,7 +8,6 @@ An event in the register of burials is not inserted: a row and a dead letter exc
 would store the row decides.
 """
 
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -33,21 +32,9 @@ from unlost.listener.store.postgres.connections import Connection, HandlerTransa
 from unlost.listener.store.postgres.database import Borrowed, Database
 from unlost.listener.store.postgres.errors import translated
 from unlost.listener.store.postgres.grants import become
-from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
+from unlost.listener.store.postgres.row_columns import columns_of, firsts_of, parts_of, values_of
 
 NEWEST = 2**63 - 1
-
-
-async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None:
-    """Prepare a new connection by an insert of no rows.
-
-    Otherwise its first batch takes ten times as long as later ones, since asyncpg asks the server what an array of
-    numbers is. The insert heeds burials. PostgreSQL compares the first few plans of a statement with a generic one. A
-    plan without the look at burials is so cheap that for hundreds of batches it would plan each anew.
-    """
-    nothing, sql = _columns([]), statements("unlost.listener.store.postgres", "rows.sql", schema_of(group))
-    with contextlib.suppress(asyncpg.PostgresError):  # the tables may not exist yet
-        await connection.execute(sql["insert"], "", "", *nothing, True, None)
 
 
 async def page_in(
@@ -93,12 +80,12 @@ class PostgresRows:
         if not rows:
             return []
         respects = self._respects_burials and not rows[0].revives
-        if len(rows) > 1 and len(parts := _parts(rows)) > 1:
+        if len(rows) > 1 and len(parts := parts_of(rows)) > 1:
             return await self._insert_apart(rows, parts)
         async with self._database.acquire("storing events") as connection:
             if len(rows) == 1:
                 stored = int(await self._insert_one(connection, rows[0]))
-            elif not rows[0].revives and len(firsts := _firsts(rows)) < len(rows):
+            elif not rows[0].revives and len(firsts := firsts_of(rows)) < len(rows):
                 return await self._insert_runs(connection, rows, firsts)
             elif any(row.order_key is not None for row in rows):
                 stored = await self._insert_in_order(connection, rows)
@@ -115,7 +102,7 @@ class PostgresRows:
             return [INSERTED] * len(rows) if stored == len(rows) else await self._told_apart(connection, rows)
 
     def _columns(self, rows: Sequence[NewRow]) -> tuple[Any, ...]:
-        return _columns(rows, self._codec)
+        return columns_of(rows, self._codec)
 
     async def _insert_runs(self, connection: Connection, rows: Sequence[NewRow], firsts: Sequence[int]) -> list[Result]:
         """Store several events of one key: of each key all up to the first that cannot be inserted.
@@ -137,7 +124,7 @@ class PostgresRows:
         if not numbers:
             return [INSERTED] * len(rows)
         stopped = [rows[number - 1] for number in numbers]
-        told = _firsts(stopped)
+        told = firsts_of(stopped)
         results = await self._told_apart(connection, [stopped[i] for i in told])
         known: list[Result] = [INSERTED] * len(rows)
         for number in numbers:
@@ -306,7 +293,7 @@ class PostgresRows:
             self._sql["insert_edited" if edited else "insert_lone"],
             self._instance_id,
             self._token,
-            *_values(row, self._codec),
+            *values_of(row, self._codec),
             respects,
             self._handler,
             *edited,
@@ -324,7 +311,7 @@ class PostgresRows:
 
     async def _told_apart(self, connection: Connection, rows: Sequence[NewRow]) -> list[Result]:
         """Find out which rows are ours (written now or before a lost reply), which others', and which buried."""
-        found = await connection.fetch(self._sql["compare"], self._token, *_columns(rows))
+        found = await connection.fetch(self._sql["compare"], self._token, *columns_of(rows))
         results: dict[int, Result] = {
             number - 1: INSERTED if mine else SAME_ROW if same else OTHER_ROW for number, mine, same in found
         }
@@ -345,54 +332,6 @@ class PostgresRows:
         if len(results) != len(rows):
             raise Transient("storing events: a row vanished between being met and being read; try again")
         return [results[i] for i in range(len(rows))]
-
-
-def _parts(rows: Sequence[NewRow]) -> list[list[int]]:
-    """The places of rows that one statement may store: nearly always all."""
-    if not any(row.revives for row in rows):
-        return [[*range(len(rows))]]
-    edited = [[i] for i, row in enumerate(rows) if row.edited is not None]
-    alike = ([i for i, row in enumerate(rows) if row.revives is one and row.edited is None] for one in (False, True))
-    return [*filter(None, alike), *edited]
-
-
-def _firsts(rows: Sequence[NewRow]) -> list[int]:
-    """The places of rows without a key, and of the first row of each key."""
-    first: dict[str, int] = {}
-    return [i for i, row in enumerate(rows) if row.order_key is None or first.setdefault(row.order_key, i) == i]
-
-
-def _values(row: NewRow, codec: EventCodec | None) -> tuple[Any, ...]:
-    event = row.event
-    payload, other = (event.payload, event.other) if codec is None else (codec.encode(event), None)
-    return (
-        event.event_id,
-        event.type,
-        payload.decode(),
-        other.decode() if other is not None else None,
-        event.digest,
-        row.epoch,
-        row.attempts,
-        row.received_at,
-    )
-
-
-def _columns(rows: Sequence[NewRow], codec: EventCodec | None = None) -> tuple[Any, ...]:
-    events = [row.event for row in rows]
-    payloads = [event.payload for event in events] if codec is None else list(map(codec.encode, events))
-    others = [event.other or b"" for event in events] if codec is None else [b""] * len(events)
-    # Numbers that are 1 in every row, as they nearly always are, are left out.
-    epochs, attempts = [row.epoch for row in rows], [row.attempts for row in rows]
-    return (
-        [event.event_id for event in events],
-        [event.type for event in events],
-        b"\x01".join(payloads).decode(),
-        b"\x01".join(others).decode(),
-        b"".join([event.digest for event in events]),
-        [] if epochs.count(1) == len(rows) else epochs,
-        [] if attempts.count(1) == len(rows) else attempts,
-        [row.received_at for row in rows],
-    )
 
 
 def _count(status: str) -> int:

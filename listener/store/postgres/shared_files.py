@@ -17,8 +17,8 @@ from unlost.dlq.store.port import TakenLetters, taken_by
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
-from unlost.listener.store.postgres.letter_store import ANSWER_SECONDS, LEASE_SECONDS, in_time, renewing
 from unlost.listener.store.postgres.letters import LetterTable
+from unlost.listener.store.postgres.taken_letters import ANSWER_SECONDS, LEASE_SECONDS, in_time, renewing
 
 AWAY = (Transient, Permanent, Misconfigured, *LIBRARY_ERRORS)
 

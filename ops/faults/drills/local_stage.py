@@ -7,7 +7,8 @@ import time
 from collections import Counter
 
 from unlost.dlq.record.file import FileError
-from unlost.ops.audit.cli import AuditSettings, audited
+from unlost.ops.audit.cli import audited
+from unlost.ops.audit.places import AuditSettings
 from unlost.ops.faults.drills import journals, second
 from unlost.ops.faults.drills import records as drill_records
 from unlost.ops.faults.drills.local_parts import LocalParts

@@ -20,7 +20,9 @@ from unlost.ops.system.child import Child
 from unlost.ops.system.layout import Layout, free_ports, write_environment
 from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.postgres_pair import PostgresPair
-from unlost.ops.system.redis_topologies import RedisTopology, ValkeyCluster, ValkeyWithSentinels
+from unlost.ops.system.redis_cluster import ValkeyCluster
+from unlost.ops.system.redis_sentinels import ValkeyWithSentinels
+from unlost.ops.system.redis_topologies import RedisTopology
 from unlost.ops.system.restarts import StartStep
 from unlost.ops.system.system import System
 

@@ -20,7 +20,7 @@ from unlost.dlq.replay.plan import LOCKED
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.facts import EventBuried, EventsStored
 from unlost.listener.store.postgres.connections import Connection
-from unlost.listener.store.postgres.letter_store import LEASE_SECONDS
+from unlost.listener.store.postgres.taken_letters import LEASE_SECONDS
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.valkey import ValkeyServer
 

@@ -23,9 +23,9 @@ from unlost.listener.core.delivery import Delivery
 from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_rows import Listed
-from unlost.listener.store.postgres.letter_store import LEASE_SECONDS
 from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.taken_letters import LEASE_SECONDS
 
 COUNT, AT_ONCE = 60, 24
 IDS = [f"e{number}" for number in range(COUNT)]

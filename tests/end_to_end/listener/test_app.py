@@ -38,8 +38,8 @@ def _declare_work() -> None:
     async def work(connection: psycopg.AsyncConnection[Any]) -> None:
         """It never runs."""
 
-    @wired_in_a_thread.on("t")
-    def work_in_a_thread(connection: psycopg.Connection[Any]) -> None:
+    @wired_in_a_thread.on("t")  # type: ignore[no-redef]
+    def work(connection: psycopg.Connection[Any]) -> None:  # noqa: F811
         """It never runs."""
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from tests.support.helm_program import Helm, Manifest
 from unlost.listener.app.settings import ListenerSettings
-from unlost.ops.audit.cli import AuditSettings
+from unlost.ops.audit.places import AuditSettings
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.kit.command import secret_names
 from unlost.ops.upkeep.migrate import MigrateSettings

@@ -13,7 +13,7 @@ import yaml
 from tests.support.needed import needed
 from unlost.dlq.commands.replay import ReplaySettings
 from unlost.listener.app.settings import ListenerSettings
-from unlost.ops.audit.cli import AuditSettings
+from unlost.ops.audit.places import AuditSettings
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.kit.command import secret_names
 from unlost.producer.app.settings import ProducerSettings

@@ -15,7 +15,7 @@ from unlost.ops.kit.command import UsageProblem
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.ops.system.child import Child
 from unlost.ops.system.layout import Layout, free_ports, write_environment
-from unlost.ops.system.system import reserved
+from unlost.ops.system.reserved import reserved
 from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 
