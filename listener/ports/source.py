@@ -49,7 +49,7 @@ class Dropped(NamedTuple):
     once: str | None = None
 
 
-class Opening(msgspec.Struct, frozen=True):
+class Opened(msgspec.Struct, frozen=True):
     """The properties of a source that has been opened.
 
     ``after``: the cursor that it was asked to continue after. ``oldest`` and ``newest``: cursors between which its
@@ -92,7 +92,7 @@ class SourceEnded(UnlostError):
 class Session(Protocol):
     """A source that is open."""
 
-    opening: Opening
+    opening: Opened
 
     async def take(self, most: int, size: int) -> Taken:
         """Return the next messages, at least one, within these limits; ``SourceEnded`` at the end."""

@@ -11,7 +11,7 @@ from unlost.ops.console.links import links_of, mistake_in
 from unlost.ops.console.signin.settings import SignInSettings
 from unlost.ops.kit.access.settings import ClientSettings
 from unlost.ops.kit.command import SecretUrl, WebAddress
-from unlost.ops.watch.targets import Targets
+from unlost.ops.watch.targets import WatchTargets
 
 if TYPE_CHECKING:
     from unlost.listener.store.postgres.database import Database
@@ -58,9 +58,9 @@ class ConsoleSettings(ConnectionSettings, ReadSettings, SignInSettings, ClientSe
         templates = {"Logs": self.logs_url, "Traces": self.traces_url, "Grafana": self.grafana_url}
         return links_of(templates, {"group": self.group, **values})
 
-    def targets(self) -> Targets:
+    def targets(self) -> WatchTargets:
         """The processes to query over HTTP, and the files to read."""
-        return Targets(self.listeners, self.producer_url, self.letters, self.group)
+        return WatchTargets(self.listeners, self.producer_url, self.letters, self.group)
 
     def database(self) -> "Database":
         """The connection pool to PostgreSQL, not opened yet."""

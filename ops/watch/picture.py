@@ -8,7 +8,7 @@ import msgspec
 from unlost.listener.core.pause import Pause
 from unlost.listener.observe.changes import Change
 from unlost.ops.watch.figures import Reading, quantile, rate
-from unlost.ops.watch.routes import Route, route_of
+from unlost.ops.watch.routes import RouteRates, route_of
 
 REDIS = "redis:"
 """Prefix of a place's name if the place is a Redis."""
@@ -52,7 +52,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """The pauses that people set: of itself, or of routes of its handler."""
     pausing: int = 0
     """Events that wait for another attempt, or for a route."""
-    routes: tuple[Route, ...] = ()
+    routes: tuple[RouteRates, ...] = ()
     source_lost: str = ""
     """How its last connection to the source ended (close code and reason), or why it could not connect."""
     connected: bool = False

@@ -33,7 +33,7 @@ from unlost.ops.watch.picture import (
     ordinal,
     producer_of,
 )
-from unlost.ops.watch.targets import Targets
+from unlost.ops.watch.targets import WatchTargets
 from unlost.ops.watch.verdict import Past, Verdict, problems_of, remembered, verdict
 
 PATIENCE = 1.5
@@ -50,7 +50,7 @@ Answer = tuple[dict[str, Any], Reading | str]
 class Watch:
     """Looks at a system, and remembers the previous readings to compute rates."""
 
-    def __init__(self, targets: Targets, pool: Database | None, options: ClientOptions | None = None) -> None:
+    def __init__(self, targets: WatchTargets, pool: Database | None, options: ClientOptions | None = None) -> None:
         """``options``: what listeners and producer require of a client."""
         self._targets = targets
         self._pool = pool

@@ -8,7 +8,7 @@ import msgspec
 from unlost.ops.watch.figures import Reading, quantile, rate
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
+class RouteRates(msgspec.Struct, frozen=True, kw_only=True):
     """One route of a listener's handler: attempts a second, and how long one takes now."""
 
     name: str
@@ -22,10 +22,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     slow_seconds: float | None = None
 
 
-def route_of(name: str, pausing: int, before: Reading | None, now: Reading) -> Route:
+def route_of(name: str, pausing: int, before: Reading | None, now: Reading) -> RouteRates:
     """Describe a route of a listener by its metrics."""
     runs = "unlost_handler_runs_total"
-    return Route(
+    return RouteRates(
         name=name,
         pausing=pausing,
         succeeded=rate(before, now, runs, route=name, result="succeeded"),
@@ -36,13 +36,13 @@ def route_of(name: str, pausing: int, before: Reading | None, now: Reading) -> R
     )
 
 
-def routes_of(listeners: Iterable[Sequence[Route]]) -> list[Route]:
+def routes_of(listeners: Iterable[Sequence[RouteRates]]) -> list[RouteRates]:
     """Return the routes of all listeners together, those in trouble first. Times are the slowest listener's."""
-    found: dict[str, list[Route]] = {}
+    found: dict[str, list[RouteRates]] = {}
     for route in chain.from_iterable(listeners):
         found.setdefault(route.name, []).append(route)
     together = [
-        Route(
+        RouteRates(
             name=name,
             pausing=sum(one.pausing for one in some),
             succeeded=sum(one.succeeded for one in some),

@@ -9,7 +9,7 @@ from unlost.listener.store.postgres.database import Database
 from unlost.ops.kit.access.settings import ClientSettings
 from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
 from unlost.ops.kit.command import SecretUrl, WebAddress
-from unlost.ops.watch.targets import Targets
+from unlost.ops.watch.targets import WatchTargets
 
 PATIENCE = 2.0
 
@@ -27,9 +27,9 @@ class WatchSettings(ClientSettings, DatabaseTlsSettings):
     )
     group: GroupName = Field("unlost", description="The group of listeners whose cursor counts")
 
-    def targets(self) -> Targets:
+    def targets(self) -> WatchTargets:
         """The processes to query over HTTP, and the files to read."""
-        return Targets(self.listeners, self.producer_url, self.letters, self.group)
+        return WatchTargets(self.listeners, self.producer_url, self.letters, self.group)
 
     def database(self, name: str) -> Database | None:
         """The connection pool to PostgreSQL, not opened yet; None without a URL."""

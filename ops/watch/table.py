@@ -10,7 +10,7 @@ from unlost.ops.kit.telemetry.counted import counted
 from unlost.ops.kit.telemetry.printable import printable
 from unlost.ops.watch.picture import Listener, Picture
 from unlost.ops.watch.problem import age
-from unlost.ops.watch.routes import Route, routes_of
+from unlost.ops.watch.routes import RouteRates, routes_of
 from unlost.ops.watch.verdict import Verdict, headline
 
 COLORS = {"good": "green", "warn": "yellow", "bad": "red"}
@@ -61,7 +61,7 @@ def _figures(one: Listener) -> Iterator[str]:
     yield printable(",".join(SHORT.get(name, name) for name in one.open_breakers) or "closed")
 
 
-def _routes(routes: Sequence[Route]) -> Table:
+def _routes(routes: Sequence[RouteRates]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("ROUTE", no_wrap=True, max_width=30)
     for name in ("RUNS/S", "FAILED/S", "AGAIN/S", "P50", "P99", "WAIT"):

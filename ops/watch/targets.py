@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class WatchTargets:
     """The processes to query and the files to read."""
 
     listeners: tuple[str, ...]

@@ -1,7 +1,7 @@
 """The conversation with a producer, without input and output: what to send, how long to wait, and what answers mean.
 
-A conversation is a generator. It yields ``Send`` and is given a ``Reply`` or ``NoReply``; it yields ``Pause`` and is
-given nothing. So one conversation serves the asynchronous and the synchronous publisher.
+A conversation is a generator. It yields ``PostBody`` and is given a ``Reply`` or ``NoReply``; it yields ``PauseFor``
+and is given nothing. So one conversation serves the asynchronous and the synchronous publisher.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -28,7 +28,7 @@ MAX_ANSWER = 1024 * 1024
 MAX_ANSWER_OF_A_LINE = 2_048
 
 
-class Send(NamedTuple):
+class PostBody(NamedTuple):
     """Post this body. At most ``max_answer`` bytes of the answer may be read."""
 
     path: str
@@ -37,7 +37,7 @@ class Send(NamedTuple):
     max_answer: int
 
 
-class Pause(NamedTuple):
+class PauseFor(NamedTuple):
     """Wait for ``seconds``."""
 
     seconds: float
@@ -59,7 +59,7 @@ class NoReply(NamedTuple):
 
 
 T = TypeVar("T")
-Conversation = Generator[Send | Pause, Reply | NoReply | None, T]
+Conversation = Generator[PostBody | PauseFor, Reply | NoReply | None, T]
 
 
 class _Answer(msgspec.Struct):
@@ -166,7 +166,7 @@ def publish_all(
                 raise _without_outcome(
                     _why(reply, len(events) - len(ended)), events, ended, doubted, PublishUnavailable
                 )
-            yield Pause(pause)
+            yield PauseFor(pause)
     return ended
 
 
@@ -191,10 +191,10 @@ def _part(events: Sequence[Outgoing], first: int, most: int) -> Sequence[Outgoin
     return events[first : first + most]
 
 
-def _send(path: str, part: Sequence[Outgoing]) -> Send:
+def _send(path: str, part: Sequence[Outgoing]) -> PostBody:
     body = b"\n".join([event.line for event in part])
     kind = "application/x-ndjson" if "/batch" in path else "application/json"
-    return Send(path, body, kind, MAX_ANSWER + MAX_ANSWER_OF_A_LINE * len(part))
+    return PostBody(path, body, kind, MAX_ANSWER + MAX_ANSWER_OF_A_LINE * len(part))
 
 
 def _outcomes(reply: Reply, part: Sequence[Outgoing], *, doubted: int) -> list[Published]:

@@ -22,9 +22,9 @@ from unlost.producer.client.conversation import (
     NoReply,
     Outgoing,
     Patience,
-    Pause,
+    PauseFor,
+    PostBody,
     Reply,
-    Send,
     outgoing,
     publish_all,
     publish_one,
@@ -175,7 +175,7 @@ class Publisher(_Options):
             while True:
                 step = conversation.send(answer)
                 answer = None
-                if isinstance(step, Pause):
+                if isinstance(step, PauseFor):
                     await asyncio.sleep(step.seconds)
                 else:
                     answer = await self._send(step)
@@ -183,7 +183,7 @@ class Publisher(_Options):
             result: T = ended.value
             return result
 
-    async def _send(self, step: Send) -> Reply | NoReply:
+    async def _send(self, step: PostBody) -> Reply | NoReply:
         try:
             async with self._http.stream(
                 "POST", step.path, content=step.body, headers={"Content-Type": step.content_type}
@@ -254,7 +254,7 @@ class SyncPublisher(_Options):
             while True:
                 step = conversation.send(answer)
                 answer = None
-                if isinstance(step, Pause):
+                if isinstance(step, PauseFor):
                     time.sleep(step.seconds)
                 else:
                     answer = self._send(step)
@@ -262,7 +262,7 @@ class SyncPublisher(_Options):
             result: T = ended.value
             return result
 
-    def _send(self, step: Send) -> Reply | NoReply:
+    def _send(self, step: PostBody) -> Reply | NoReply:
         try:
             with self._http.stream(
                 "POST", step.path, content=step.body, headers={"Content-Type": step.content_type}

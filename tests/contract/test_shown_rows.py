@@ -9,7 +9,7 @@ from unlost.listener.store.postgres.statements import in_schema
 from unlost.ops.watch import query
 from unlost.ops.watch.picture import DatabaseState
 from unlost.ops.watch.query import Watch
-from unlost.ops.watch.targets import Targets
+from unlost.ops.watch.targets import WatchTargets
 
 GROUPS = ("unlost", "other.group")
 STORE = """
@@ -19,7 +19,7 @@ select 'e-' || n, '1', '\\x00', 'a', 't', 1, 1, now() from generate_series(1, $1
 
 async def shown(url: str, group: str) -> DatabaseState:
     database = Database(url, group=group)
-    watch = Watch(Targets((), None, (), group), database)
+    watch = Watch(WatchTargets((), None, (), group), database)
     try:
         picture, _ = await watch.look()
     finally:

@@ -39,7 +39,7 @@ from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.valkey import ValkeyServer
 from unlost.ops.watch.query import Watch
 from unlost.ops.watch.settings import WatchSettings
-from unlost.ops.watch.targets import Targets
+from unlost.ops.watch.targets import WatchTargets
 
 FAULTS = {
     "untrusted": "signed by an authority that is not trusted; set {}_CA",
@@ -104,7 +104,7 @@ async def source_says(port: int, ours: Authority) -> str:
 async def watch_says(port: int, ours: Authority) -> str:
     url = f"https://127.0.0.1:{port}"
     settings = WatchSettings.load({"listeners": url, "unlost_ca": str(ours.file)})
-    watch = Watch(Targets((url,), None, (), "unlost"), None, settings.client())
+    watch = Watch(WatchTargets((url,), None, (), "unlost"), None, settings.client())
     try:
         picture, _ = await watch.look()
         return picture.listeners[0].error

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from tests.simulation.hooks import Hooks
 from tests.simulation.source import LATENCY
 from tests.simulation.world import AFTERLIFE, Process, World
-from unlost.listener.ports.source import Batch, Loss, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SourceEnded, Taken
 
 ACK_WAIT = 1.5
 """Shorter than a lease: messages come again while their events are claimed."""
@@ -107,7 +107,7 @@ class SimulatedBroker:
 class BrokerSession:
     """A ``Session``."""
 
-    opening = Opening()
+    opening = Opened()
 
     def __init__(self, process: Process, broker: SimulatedBroker) -> None:
         self.process = process

@@ -7,7 +7,7 @@ from typing import Any
 
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.watermark import Position, Watermark
-from unlost.listener.ports.source import Batch, Loss, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SourceEnded, Taken
 
 
 class AcknowledgedSource:
@@ -34,7 +34,7 @@ class AcknowledgedSource:
         finally:
             self.left.set()
 
-    opening = Opening()
+    opening = Opened()
 
     async def take(self, most: int, size: int) -> Taken:
         if self.messages:

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.reading import Reading, reading
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.ports.source import Batch, Loss, Opening, SourceEnded
+from unlost.listener.ports.source import Batch, Loss, Opened, SourceEnded
 from unlost.listener.source.websocket.connection import WebSocketOptions
 
 URL = "ws://source/feed?sig=a%2Fb+c&cursor=mine"
@@ -72,7 +72,7 @@ class ScriptedSource:
 class FailingHeartbeat:
     """A session whose work beside reading fails. It delivers nothing, and ends when it is aborted."""
 
-    opening = Opening()
+    opening = Opened()
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()

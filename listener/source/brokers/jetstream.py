@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
 from nats.js.errors import NotFoundError
 
-from unlost.listener.ports.source import Dropped, Loss, Opening, SourceEnded
+from unlost.listener.ports.source import Dropped, Loss, Opened, SourceEnded
 from unlost.listener.source.brokers.address import BrokerAddress
 from unlost.listener.source.brokers.errors import library_errors, within
 from unlost.listener.source.brokers.jetstream_connection import OPEN_SECONDS, connected, stream_of
@@ -91,7 +91,7 @@ class JetStream:
                 async with within(OPEN_SECONDS, "opening the consumer"):
                     stream, consumer = await self._consumer(client)
                     session = JetStreamSession(client, consumer, self._held, self._clock)
-                    session.opening = Opening(dropped=self._dropped(stream, consumer))
+                    session.opening = Opened(dropped=self._dropped(stream, consumer))
                     session.look = partial(self._look, client, _state_of(stream, consumer), session.redelivered)
                     await session.begin()
             try:

@@ -18,7 +18,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, 
 
 from unlost.listener.core.cursor import ordinal_of
 from unlost.listener.core.errors import Misconfigured
-from unlost.listener.ports.source import Batch, Dropped, Loss, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Batch, Dropped, Loss, Opened, Receipt, SourceEnded, Taken
 from unlost.listener.source.brokers.address import BrokerAddress
 from unlost.listener.source.brokers.errors import leave, library_errors, within
 from unlost.listener.source.brokers.jetstream_connection import CLOSE_SECONDS, OPEN_SECONDS, connected, stream_of
@@ -108,14 +108,14 @@ class OrderedJetStream:
                 "stream needs a new name"
             ))  # fmt: skip
 
-    def _opening(self, stream: StreamInfo, after: str | None) -> Opening:
+    def _opening(self, stream: StreamInfo, after: str | None) -> Opened:
         first = max(1, stream.state.first_seq)
         if after is None:
-            return Opening(oldest=self.cursor(first), newest=self.cursor(stream.state.last_seq + 1))
+            return Opened(oldest=self.cursor(first), newest=self.cursor(stream.state.last_seq + 1))
         if first <= (expected := _number(after)):
-            return Opening(after)
+            return Opened(after)
         missing = Dropped(first - expected, after, self.cursor(first), f"{stream.created} {first}")
-        return Opening(after, dropped=missing)
+        return Opened(after, dropped=missing)
 
     async def first(self, client: Client) -> int:
         """Ask for the first message that the stream has."""
@@ -142,7 +142,7 @@ class OrderedSession:
         source: OrderedJetStream,
         client: Client,
         consumer: ConsumerInfo,
-        opening: Opening,
+        opening: Opened,
         clock: Callable[[], float],
     ) -> None:
         self.opening = opening

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerInfo
 
-from unlost.listener.ports.source import Batch, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Batch, Opened, Receipt, SourceEnded, Taken
 from unlost.listener.source.brokers.errors import library_errors
 from unlost.listener.source.brokers.identity import with_id
 from unlost.listener.source.brokers.jetstream_pulls import Pulls
@@ -34,7 +34,7 @@ class JetStreamSession:
         held: dict[str, float],
         clock: Callable[[], float],
     ) -> None:
-        self.opening = Opening()
+        self.opening = Opened()
         self._client = client
         self._pulls = Pulls(client, consumer, clock, self._arrived)
         self._stream = consumer.stream_name or ""

@@ -15,7 +15,7 @@ from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.core.watermark import Position, Watermark, settle
 from unlost.listener.ports.cursors import GroupCursors
-from unlost.listener.ports.source import Batch, Loss, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SourceEnded, Taken
 from unlost.listener.source.brokers.address import BrokerAddress
 from unlost.listener.source.brokers.errors import library_errors, words_of
 from unlost.listener.source.brokers.identity import with_id
@@ -62,7 +62,7 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
     """An open consumer."""
 
     def __init__(self, consumer: AIOKafkaConsumer, options: KafkaOptions, positions: Positions) -> None:
-        self.opening = Opening()
+        self.opening = Opened()
         self._consumer = consumer
         self._options = options
         self._positions = positions

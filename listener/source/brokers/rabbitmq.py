@@ -17,7 +17,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from unlost.listener.core.errors import Misconfigured
-from unlost.listener.ports.source import Batch, Loss, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SourceEnded, Taken
 from unlost.listener.source.brokers.address import BrokerAddress
 from unlost.listener.source.brokers.errors import leave, library_errors, within
 from unlost.listener.source.brokers.identity import with_id
@@ -136,7 +136,7 @@ class RabbitSession:
     """A channel that consumes a queue."""
 
     def __init__(self, consumer: RabbitConsumer, queue: str) -> None:
-        self.opening = Opening()
+        self.opening = Opened()
         self._consumer = consumer
         self._channel = consumer.channel
         self._queue = queue

@@ -23,7 +23,7 @@ from aiormq.exceptions import ChannelPreconditionFailed
 
 from unlost.listener.core.cursor import ordinal_of
 from unlost.listener.ports.cursors import GroupCursors
-from unlost.listener.ports.source import Batch, Loss, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SourceEnded, Taken
 from unlost.listener.source.brokers.errors import leave, library_errors, within
 from unlost.listener.source.brokers.identity import with_id
 from unlost.listener.source.brokers.rabbitmq import RabbitOptions
@@ -78,7 +78,7 @@ class RabbitStream:
         expected = self._begun if after is None else _offset(after)
         async with connected(self._options.url) as connection:
             session = RabbitStreamSession(self, connection, expected, recorded=after is not None)
-            session.opening = Opening(after)
+            session.opening = Opened(after)
             with library_errors(*ERRORS):
                 async with within(OPEN_SECONDS, "subscribing to the stream"):
                     await session.begin()
@@ -120,7 +120,7 @@ class RabbitStreamSession:
         self, source: RabbitStream, connection: AbstractConnection, expected: int | None, *, recorded: bool
     ) -> None:
         """``expected``: the offset to begin with. ``recorded``: whether the group has a cursor."""
-        self.opening = Opening()
+        self.opening = Opened()
         self._source = source
         self._queue = source.options.address.path
         self._connection = connection

@@ -13,7 +13,7 @@ from unlost.listener.core.gap import Gap
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.source.feed.calls import Call, CallRefused, TooLarge
 from unlost.listener.source.feed.gaps import divided, missing_numbers
-from unlost.listener.source.feed.hook import Action, Event, FetchedInPart, Fetching, NotFetchable, Refused
+from unlost.listener.source.feed.hook import Action, FeedEvent, FetchedInPart, Fetching, NotFetchable, Refused
 from unlost.listener.source.feed.mapping import ProfileMapping
 from unlost.listener.source.feed.paths import Fields, path_of
 from unlost.listener.source.feed.profile import Backfill, Profile, SequenceTable
@@ -107,7 +107,7 @@ class Missing:
         return [action for action in actions if self._belongs(action)]
 
     def _belongs(self, action: Action) -> bool:
-        if self._numbers is None or not isinstance(action, Event) or action.sequence is None:
+        if self._numbers is None or not isinstance(action, FeedEvent) or action.sequence is None:
             return True
         number = action.sequence[1]
         if number in self._numbers:

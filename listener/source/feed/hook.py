@@ -33,7 +33,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     compression: bool = False
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
+class FeedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event. ``payload`` is JSON text. Without an id, it is identified by a hash of type and payload.
 
     ``cursor``: where to continue after it. ``sequence``: what is counted, and this event's number.
@@ -96,7 +96,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     value: Any
 
 
-Action = Event | Refused | Send | Beat | Again | Stop | Numbered | Missed | Receipt
+Action = FeedEvent | Refused | Send | Beat | Again | Stop | Numbered | Missed | Receipt
 
 
 class Fetching(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +184,7 @@ LONGEST_WHY = 250
 _encode = msgspec.json.Encoder().encode
 
 
-def body_of(event: Event) -> bytes:
+def body_of(event: FeedEvent) -> bytes:
     """Return an event in our envelope. The payload stays the text that the feed sent."""
     payload = bytes(event.payload)
     kind = b"" if event.type is None else b'"type":%b,' % _encode(event.type)

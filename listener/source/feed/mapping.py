@@ -13,7 +13,7 @@ from unlost.listener.source.feed.hook import (
     Action,
     Again,
     Beat,
-    Event,
+    FeedEvent,
     Numbered,
     Receipt,
     Refused,
@@ -203,7 +203,7 @@ class _Item:
         """Whether the number belongs to the whole message, not to each event."""
         self._numbers_items = self._number is not None and not (self._number[0] and item is not whole)
 
-    def event(self, text: bytes | Raw, values: Values, whole: Values) -> Event | Refused:
+    def event(self, text: bytes | Raw, values: Values, whole: Values) -> FeedEvent | Refused:
         """Make the event."""
         try:
             event_id = None if self._id is None else self._id(values, whole)
@@ -218,7 +218,7 @@ class _Item:
             payload = (whole if self._payload_whole else values)[self._payload]
             if payload is UNSET:
                 return Refused(bytes(text), f"the event has no payload: nothing stands at {self._payload_path}")
-        return Event(
+        return FeedEvent(
             event_id,
             payload,
             kind,

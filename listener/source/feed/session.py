@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from unlost.listener.core.errors import UnlostError
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.ports.source import Loss, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Loss, Opened, Receipt, SourceEnded, Taken
 from unlost.listener.source.feed.beating import beat
 from unlost.listener.source.feed.connection import FeedConnection
 from unlost.listener.source.feed.hook import Again, Beat, Missed, Stop
@@ -26,7 +26,7 @@ class FeedSession:
     """A ``Session``."""
 
     def __init__(self, source: "FeedSource") -> None:
-        self.opening = Opening()
+        self.opening = Opened()
         self._source = source
         self._feed = source.feed
         self._ready = ReadyQueue()

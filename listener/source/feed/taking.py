@@ -9,8 +9,8 @@ from unlost.listener.source.feed.hook import (
     Action,
     Again,
     Beat,
-    Event,
     Feed,
+    FeedEvent,
     Missed,
     Numbered,
     Receipt,
@@ -39,7 +39,7 @@ class Taking(msgspec.Struct):
     def add(self, action: Action) -> None:
         """Add one action that the feed derived from the message."""
         match action:
-            case Event():
+            case FeedEvent():
                 self.bodies.append(body_of(action))
                 self.cursors.append(action.cursor)
                 if action.sequence is not None:
@@ -71,7 +71,7 @@ def actions_of(feed: Feed, message: bytes) -> Sequence[Action]:
         return (Refused(message, f"the feed's read failed: {type(error).__name__}: {error}"),)
 
 
-Single = tuple[bytes, Event]
+Single = tuple[bytes, FeedEvent]
 """A message that is one event and nothing else, as most are: its body, and the event."""
 
 
@@ -79,7 +79,7 @@ def take_in(feed: Feed, message: bytes) -> Taking | Single:
     """Let the feed read a message. One whose actions make no sense is refused, so it is not lost."""
     try:
         actions = actions_of(feed, message)
-        if len(actions) == 1 and isinstance(event := actions[0], Event):
+        if len(actions) == 1 and isinstance(event := actions[0], FeedEvent):
             return body_of(event), event
         taking = taking_of(actions)
     except Exception as error:  # noqa: BLE001 - a feed may be a user's own code

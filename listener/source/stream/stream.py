@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.ports.source import Loss, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Loss, Opened, Receipt, SourceEnded, Taken
 from unlost.listener.source.stream.envelope import split
 from unlost.listener.source.stream.handshake import Handshake, handshake_of, with_cursor
 from unlost.listener.source.websocket.connection import Open, WebSocketOptions
@@ -76,10 +76,10 @@ class StreamSource:
             reports = self._reports if handshake.is_ours else None
             yield StreamSession(link, self._opening(after, handshake), reports, ours=handshake.is_ours)
 
-    def _opening(self, after: str | None, handshake: Handshake) -> Opening:
+    def _opening(self, after: str | None, handshake: Handshake) -> Opened:
         if not self.resumes:
-            return Opening(after)
-        return Opening(after, handshake.oldest, handshake.cursor, handshake.gap or None)
+            return Opened(after)
+        return Opened(after, handshake.oldest, handshake.cursor, handshake.gap or None)
 
     def _check_size(self, handshake: Handshake) -> None:
         if handshake.max_event > self._options.max_event:  # only the beginning of such an event would be kept
@@ -92,7 +92,7 @@ class StreamSource:
 class StreamSession:
     """An open stream."""
 
-    def __init__(self, link: WebSocketLink, opening: Opening, reports: ReportsCursors | None, *, ours: bool) -> None:
+    def __init__(self, link: WebSocketLink, opening: Opened, reports: ReportsCursors | None, *, ours: bool) -> None:
         """``ours``: it is the stream of Unlost's own producer."""
         self.opening = opening
         self._ours = ours

@@ -21,7 +21,7 @@ from unlost.ops.faults.drills.drill import IN_TRANSACTION, RECORD
 from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.measure import Run, StoredEvent
 from unlost.ops.faults.drills.records import EFFECTS, TIMES, open_letters
-from unlost.ops.faults.drills.stage import StageError, Wires
+from unlost.ops.faults.drills.stage import FaultProxies, StageError
 
 PSQL = 'exec psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -v ON_ERROR_STOP=1 -c "$0"'
 LETTERS = "failed_events.jsonl"
@@ -56,7 +56,7 @@ class ComposeStage:
         self._frozen: set[str] = set()
 
     @property
-    def wires(self) -> Wires:
+    def wires(self) -> FaultProxies:
         """Not available here."""
         raise StageError("fault proxies are available only without --compose")
 

@@ -20,7 +20,7 @@ from unlost.ops.faults.drills.feeds import DescribedFeed
 from unlost.ops.faults.drills.hoard import Hoard
 from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.nodes import JournalNodes
-from unlost.ops.faults.drills.stage import StageError, Wires
+from unlost.ops.faults.drills.stage import FaultProxies, StageError
 from unlost.ops.faults.drills.wires import ProxyWires
 from unlost.ops.system import copies
 from unlost.ops.system.child import Child
@@ -88,7 +88,7 @@ class LocalParts:
         return self._system.postgres.url
 
     @property
-    def wires(self) -> Wires:
+    def wires(self) -> FaultProxies:
         """The fault proxies."""
         if self._wires is None:
             raise StageError("this stage was set up without fault proxies")

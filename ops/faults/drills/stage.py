@@ -16,7 +16,7 @@ class StageError(Exception):
     """The stage cannot do something. The text says what, and what to do about it."""
 
 
-class Wires(Protocol):
+class FaultProxies(Protocol):
     """Fault proxies: one for each wire (``redis``, ``postgres``, ``source``) of each listener."""
 
     async def add(self, listener: str, wire: str, kind: str, **attributes: float) -> None:
@@ -57,7 +57,7 @@ class Stage(Protocol):
         """Seconds that a claim lasts."""
 
     @property
-    def wires(self) -> Wires:
+    def wires(self) -> FaultProxies:
         """The fault proxies, if the drill needs them."""
 
     async def stop(self, part: str) -> None:

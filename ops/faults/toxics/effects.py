@@ -31,7 +31,7 @@ class Cut(Exception):
     """A toxic ends this direction: its destination is closed."""
 
 
-class Effect:
+class ToxicEffect:
     """Base class: forwards everything unchanged."""
 
     closes_when_removed = False
@@ -67,7 +67,7 @@ class Effect:
         return True
 
 
-class _Latency(Effect):
+class _Latency(ToxicEffect):
     def __init__(self, toxic: Toxic, attributes: Latency) -> None:
         super().__init__(toxic)
         self._attributes = attributes
@@ -79,7 +79,7 @@ class _Latency(Effect):
         await forward(data, max(at, due))
 
 
-class _Bandwidth(Effect):
+class _Bandwidth(ToxicEffect):
     def __init__(self, toxic: Toxic, attributes: Bandwidth) -> None:
         super().__init__(toxic)
         self._rate = attributes.rate * KILOBYTE
@@ -93,7 +93,7 @@ class _Bandwidth(Effect):
             await forward(piece, at)
 
 
-class _SlowClose(Effect):
+class _SlowClose(ToxicEffect):
     def __init__(self, toxic: Toxic, attributes: SlowClose) -> None:
         super().__init__(toxic)
         self._delay = attributes.delay * MILLISECOND
@@ -102,7 +102,7 @@ class _SlowClose(Effect):
         await self._wait(self._delay)
 
 
-class _Silence(Effect):
+class _Silence(ToxicEffect):
     """``timeout``: drops all data, but passes on the sender's end of stream; closes the connection after that time."""
 
     closes_when_removed = True
@@ -118,7 +118,7 @@ class _Silence(Effect):
         return False if await self._wait(self._seconds) else None
 
 
-class _Reset(Effect):
+class _Reset(ToxicEffect):
     """``reset_peer``: resets the connection some time after the first bytes, or after the sender's end of stream."""
 
     def __init__(self, toxic: Toxic, attributes: ResetPeer) -> None:
@@ -144,7 +144,7 @@ class _Reset(Effect):
         return True if await self._wait(self._seconds) else None
 
 
-class _Slicer(Effect):
+class _Slicer(ToxicEffect):
     def __init__(self, toxic: Toxic, attributes: Slicer) -> None:
         super().__init__(toxic)
         self._attributes = attributes
@@ -162,7 +162,7 @@ class _Slicer(Effect):
         return self._attributes.average_size + random.randint(-variation, variation)  # noqa: S311  no secret
 
 
-class _LimitData(Effect):
+class _LimitData(ToxicEffect):
     def __init__(self, toxic: Toxic, attributes: LimitData) -> None:
         super().__init__(toxic)
         self._left = max(0, attributes.bytes)
@@ -178,7 +178,7 @@ class _LimitData(Effect):
             raise Cut
 
 
-def effect_of(toxic: Toxic) -> Effect:
+def effect_of(toxic: Toxic) -> ToxicEffect:
     """Make the effect of a toxic. Call it inside the running loop."""
     match toxic.attributes:
         case Latency() as attributes:

@@ -10,7 +10,7 @@ import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from unlost.ops.faults.toxics.effects import Cut, Effect, Forward, effect_of
+from unlost.ops.faults.toxics.effects import Cut, Forward, ToxicEffect, effect_of
 from unlost.ops.faults.toxics.toxic import Toxic
 
 CHUNK = 64 * 1024
@@ -37,7 +37,7 @@ class ToxicLink:
         self._at_end = False
         self._moved = asyncio.Event()
         self._ended = asyncio.Event()
-        self._toxics: list[tuple[Toxic, Effect | None]] = []
+        self._toxics: list[tuple[Toxic, ToxicEffect | None]] = []
         self._strikes: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -69,7 +69,7 @@ class ToxicLink:
                     self._ended.set()
         self._toxics = [(toxic, before[toxic] if toxic in staying else self._started(toxic)) for toxic in toxics]
 
-    def _started(self, toxic: Toxic) -> Effect | None:
+    def _started(self, toxic: Toxic) -> ToxicEffect | None:
         if self._rng() >= toxic.toxicity:
             return None
         effect = effect_of(toxic)
@@ -78,7 +78,7 @@ class ToxicLink:
         strike.add_done_callback(self._strikes.discard)
         return effect
 
-    async def _strike(self, effect: Effect) -> None:
+    async def _strike(self, effect: ToxicEffect) -> None:
         resets = await effect.strike()
         if resets:
             self._reset()
@@ -117,7 +117,7 @@ class ToxicLink:
         finally:
             self._ended.set()
 
-    def _effects(self) -> list[Effect]:
+    def _effects(self) -> list[ToxicEffect]:
         return [effect for _, effect in self._toxics if effect is not None]
 
     def _way(self) -> Forward:

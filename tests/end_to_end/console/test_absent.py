@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from unlost.ops.watch.query import FRESH, PATIENCE, STRANGE, Watch
-from unlost.ops.watch.targets import Targets
+from unlost.ops.watch.targets import WatchTargets
 
 HEALTH = b'{"instance": "%s", "ready": true, "cursor": "j.5", "checks": {"source": true}}'
 METRICS = b"# TYPE unlost_oldest_unsettled_seconds gauge\nunlost_oldest_unsettled_seconds 0.0\n"
@@ -58,7 +58,7 @@ async def test_a_look_waits_for_nobody():
                 {"/health": HEALTH % b"f", "/metrics": METRICS},
             )
         ]
-        watch = Watch(Targets((silent, dripping, unmeasured, foreign, odd, well), silent, (), "unlost"), None)
+        watch = Watch(WatchTargets((silent, dripping, unmeasured, foreign, odd, well), silent, (), "unlost"), None)
         stack.push_async_callback(watch.close)
         started = time.monotonic()
         picture, judged = await watch.look()

@@ -16,7 +16,7 @@ from unlost.listener.ports.source import SourceEnded
 from unlost.listener.source.backfilling import lacking
 from unlost.listener.source.feed.calls import call
 from unlost.listener.source.feed.described import ProfileFeed
-from unlost.listener.source.feed.hook import Event, FetchedInPart, NotFetchable, Refused
+from unlost.listener.source.feed.hook import FeedEvent, FetchedInPart, NotFetchable, Refused
 from unlost.listener.source.feed.loading import parse
 from unlost.listener.source.feed.taking import taking_of
 
@@ -51,7 +51,7 @@ async def fetched(one: ProfileFeed, what: Gap) -> list[str | None]:
 
 async def into(found: list[str | None], one: ProfileFeed, what: Gap) -> None:
     async for page in one.fetch(what):
-        found += [action.id if isinstance(action, Event) else None for action in page]
+        found += [action.id if isinstance(action, FeedEvent) else None for action in page]
 
 
 async def test_pages_of_missing_numbers_are_fetched_and_mapped():
@@ -113,7 +113,7 @@ async def test_a_wrong_answer_is_an_error_of_the_call(first: bytes, error: type[
 async def test_an_item_without_an_id_among_good_ones_is_refused():
     async with history(lambda _: {"trades": [{"n": 4}, {"x": 2}, {"n": 3}]}) as server:
         (page,) = [page async for page in feed(PROFILE, server.url).fetch(gap())]
-    assert [type(one) for one in page] == [Event, Refused]
+    assert [type(one) for one in page] == [FeedEvent, Refused]
     assert len(taking_of(list(page)).bodies) == 2
 
 

@@ -22,14 +22,14 @@ from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.source import backfilling
 from unlost.listener.source.backfilling import Backfiller, FetchReceipt
-from unlost.listener.source.feed.hook import Action, Event, Fetching
+from unlost.listener.source.feed.hook import Action, FeedEvent, Fetching
 
 CLOCKS = Clocks(time.time, time.monotonic)
 GAP = Gap("g", "feed", "disconnected", None, None, None, 0.0, 0.0)
 
 
 def page(*names: str) -> list[Action]:
-    return [Event(id=name, payload=Raw(b"1")) for name in names]
+    return [FeedEvent(id=name, payload=Raw(b"1")) for name in names]
 
 
 class Bed:

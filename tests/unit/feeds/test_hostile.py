@@ -16,7 +16,7 @@ from unlost.listener.core.errors import Transient
 from unlost.listener.ports.source import Batch, SourceEnded
 from unlost.listener.source.feed import calls, connection, events, moves
 from unlost.listener.source.feed.calls import call
-from unlost.listener.source.feed.hook import Action, Beat, Event, Feed, NewConnection, Opening, Receipt, Send
+from unlost.listener.source.feed.hook import Action, Beat, Feed, FeedEvent, NewConnection, Opening, Receipt, Send
 from unlost.listener.source.feed.source import FeedSource
 from unlost.listener.source.websocket.connection import WebSocketOptions
 
@@ -67,7 +67,7 @@ class Own(Feed):
         return Opening(url=self.url)
 
     def read(self, message: bytes) -> Iterable[Action]:
-        return (Event(json.loads(message)["id"], message),)
+        return (FeedEvent(json.loads(message)["id"], message),)
 
 
 def reading(feed: Feed) -> FeedSource:
@@ -156,8 +156,8 @@ async def test_actions_that_make_no_sense_are_refused_and_the_next_message_is_re
     class Confused(Own):
         def read(self, message: bytes) -> Iterable[Action]:
             if message == b"two":
-                return (Receipt(1), Receipt(2), Event("x", b"{}"))
-            return (Event("1", json.loads(message)["payload"]),)  # a text, not JSON's bytes
+                return (Receipt(1), Receipt(2), FeedEvent("x", b"{}"))
+            return (FeedEvent("1", json.loads(message)["payload"]),)  # a text, not JSON's bytes
 
     async with serving() as server, opened(reading(Confused(server.url))) as session:
         client = await server.clients.get()
@@ -345,7 +345,7 @@ async def test_all_events_of_a_stream_that_ends_are_taken_however_many():
 
         class Plain(Own):
             def read(self, message: bytes) -> Iterable[Action]:
-                return (Event(str(json.loads(message)["data"]["id"]), message),)
+                return (FeedEvent(str(json.loads(message)["data"]["id"]), message),)
 
         Plain.opened_within = 10.0
         async with opened(reading(Plain(url))) as session:

@@ -16,7 +16,7 @@ from unlost.listener.source.feed.hook import (
     Action,
     Again,
     Beat,
-    Event,
+    FeedEvent,
     Numbered,
     Receipt,
     Refused,
@@ -40,13 +40,13 @@ def read(text: str, message: object) -> list[Action]:
 
 
 def bodies(text: str, message: object) -> list[dict[str, object]]:
-    return [json.loads(body_of(one)) for one in read(text, message) if isinstance(one, Event)]
+    return [json.loads(body_of(one)) for one in read(text, message) if isinstance(one, FeedEvent)]
 
 
 def test_an_event_is_our_envelope_around_the_feeds_own_bytes():
     message = b'{"type" : "match", "product_id":"BTC-USD","trade_id":10, "price": 400.230 }'
     (event,) = mapping('id = "{product_id}:{trade_id}"\ntype = "type"').read(message)
-    assert isinstance(event, Event)
+    assert isinstance(event, FeedEvent)
     assert body_of(event) == b'{"event_id":"BTC-USD:10","type":"match","payload":%b}' % message
     assert parse_event(body_of(event), max_bytes=10_000).event_id == "BTC-USD:10"
 
@@ -125,7 +125,7 @@ def test_several_events_in_one_message():
     text = 'each = "events[*].trades[*]"\nid = "{$.channel}:{id}"\ntype = "$.channel"'
     message = {"channel": "t", "events": [{"trades": [{"id": 1}, {"id": 2}]}, {"none": 0}, {"trades": [{"no": 3}]}]}
     found = read(text, message)
-    assert [one.id for one in found if isinstance(one, Event)] == ["t:1", "t:2"]
+    assert [one.id for one in found if isinstance(one, FeedEvent)] == ["t:1", "t:2"]
     assert [one.raw for one in found if isinstance(one, Refused)] == [b'{"no":3}'.replace(b":", b": ")]
     assert [one["event_id"] for one in bodies('lines = true\nid = "id"', b'{"id":1}\n\n{"id":2}\r\n')] == ["1", "2"]
     assert bodies('each = "[*].d"\nid = "id"', [{"d": {"id": 1}}, {}]) == [{"event_id": "1", "payload": {"id": 1}}]
@@ -167,7 +167,7 @@ def test_one_whole_zstd_frame_is_unpacked_and_anything_else_is_refused():
 def test_lines_may_end_with_carriage_returns_or_not_at_all():
     text = 'lines = true\nid = "id"\nkeep = { id = "*" }\nreply = [{ when = "ping", send = "pong" }]'
     actions = read(text, b'{"id":\r1}\r\nping\r\n{"id":2}')
-    assert [one.id for one in actions if isinstance(one, Event)] == ["1", "2"]
+    assert [one.id for one in actions if isinstance(one, FeedEvent)] == ["1", "2"]
     assert [one.text for one in actions if isinstance(one, Send)] == ["pong"]
 
 
@@ -218,7 +218,7 @@ def test_numbers_of_control_messages_count_too():
     text = 'keep = { type = "match" }\nid = "n"\nsequence = { by = "p", at = "n" }'
     assert read(text, {"type": "last_match", "n": "7", "p": "x"}) == [Numbered(("x", 7))]
     (event,) = read(text, {"type": "match", "n": 8, "p": "x"})
-    assert isinstance(event, Event)
+    assert isinstance(event, FeedEvent)
     assert event.sequence == ("x", 8)
     assert read(text, {"type": "last_match", "n": "many", "p": "x"}) == []
     each = 'each = "e[*]"\nid = "i"\nsequence = { at = "$.s" }'

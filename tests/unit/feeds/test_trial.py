@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unlost.feeds import Action, Again, Event, Feed, Opening, Receipt, Send, Stop
+from unlost.feeds import Action, Again, Feed, FeedEvent, Opening, Receipt, Send, Stop
 from unlost.listener.source.feed.recording import BadRecording, MessageFile, messages_in
 from unlost.testing import TestFeed
 
@@ -27,7 +27,7 @@ class Orders(Feed):
                 return (Again(), Stop("enough"))
             case b"broken":
                 raise KeyError("id")
-        return (Event(message.decode(), b"{}", "order"), Receipt(1))
+        return (FeedEvent(message.decode(), b"{}", "order"), Receipt(1))
 
 
 def test_what_frames_become():

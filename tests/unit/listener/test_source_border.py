@@ -12,7 +12,7 @@ from tests.support.reading import Reading, reading
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.facts import SourceConnected, SourceLost
 from unlost.listener.observe.logs import ListenerLogs
-from unlost.listener.ports.source import Batch, Loss, Opening, SourceEnded
+from unlost.listener.ports.source import Batch, Loss, Opened, SourceEnded
 from unlost.listener.source import border
 
 SAID = "LibraryError: no route to amqp://***@host/queue"
@@ -27,7 +27,7 @@ class Failing:
     """A source, and its session, that raises in one place."""
 
     name, resumes, shared, partitioned = "s", True, True, False
-    opening = Opening()
+    opening = Opened()
 
     def __init__(self, where: str, error: Callable[[], BaseException]) -> None:
         self._where = where

@@ -16,9 +16,9 @@ from unlost.producer.client.conversation import (
     NoReply,
     Outgoing,
     Patience,
-    Pause,
+    PauseFor,
+    PostBody,
     Reply,
-    Send,
     outgoing,
     publish_all,
     publish_one,
@@ -54,7 +54,9 @@ def patience(seconds: float = 30) -> Patience:
     return Patience(seconds, lambda: 0.0, lambda: 1.0)
 
 
-def hold(conversation: Conversation[Any], replies: Sequence[Reply | NoReply]) -> tuple[Any, list[Send], list[float]]:
+def hold(
+    conversation: Conversation[Any], replies: Sequence[Reply | NoReply]
+) -> tuple[Any, list[PostBody], list[float]]:
     """Answer a conversation with these; return its result, what it sent, and how long it waited each time."""
     left, sent, waited = list(replies), [], []
     answer: Reply | NoReply | None = None
@@ -62,7 +64,7 @@ def hold(conversation: Conversation[Any], replies: Sequence[Reply | NoReply]) ->
         while True:
             step = conversation.send(answer)
             answer = None
-            if isinstance(step, Pause):
+            if isinstance(step, PauseFor):
                 waited.append(step.seconds)
             else:
                 sent.append(step)
@@ -72,7 +74,7 @@ def hold(conversation: Conversation[Any], replies: Sequence[Reply | NoReply]) ->
         return ended.value, sent, waited
 
 
-def publish(*replies: Reply | NoReply, seconds: float = 30) -> tuple[Published, list[Send], list[float]]:
+def publish(*replies: Reply | NoReply, seconds: float = 30) -> tuple[Published, list[PostBody], list[float]]:
     return hold(publish_one(Outgoing("e", b"{}"), patience(seconds), redeliver=False), replies)
 
 
@@ -147,7 +149,9 @@ def test_a_refusal_of_a_batch_says_what_is_known_and_what_is_not() -> None:
     assert (len(doubt.value.published), doubt.value.event_ids) == (1, ("e1", "e2"))
 
 
-def batch(all_events: Sequence[Outgoing], *replies: Reply | NoReply) -> tuple[list[Published], list[Send], list[float]]:
+def batch(
+    all_events: Sequence[Outgoing], *replies: Reply | NoReply
+) -> tuple[list[Published], list[PostBody], list[float]]:
     return hold(publish_all(all_events, patience(), redeliver=True), replies)
 
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from unlost.ops.watch.picture import DatabaseState, LetterFile, Listener, Picture, Producer, Rates
-from unlost.ops.watch.routes import Route, routes_of
+from unlost.ops.watch.routes import RouteRates, routes_of
 from unlost.ops.watch.table import render
 from unlost.ops.watch.verdict import verdict
 
@@ -59,8 +59,10 @@ def test_what_is_wrong_stands_on_top_with_what_is_affected_and_what_to_do():
 
 
 def test_the_routes_of_all_listeners_stand_together_and_fit():
-    slow = Route(name="reserve_stock_of_an_order_with_many_lines", pausing=12_345_678, failed=9_876.0, slow_seconds=300)
-    quick = Route(name="mail", succeeded=123_456.0, retried=4, typical_seconds=0.0025, slow_seconds=0.005)
+    slow = RouteRates(
+        name="reserve_stock_of_an_order_with_many_lines", pausing=12_345_678, failed=9_876.0, slow_seconds=300
+    )
+    quick = RouteRates(name="mail", succeeded=123_456.0, retried=4, typical_seconds=0.0025, slow_seconds=0.005)
     listeners = (Listener(url="u", name="a", routes=(quick, slow)), Listener(url="v", name="b", routes=(quick,)))
     picture = Picture(at=0, listeners=listeners)
     assert [(one.name, one.succeeded) for one in routes_of([(quick, slow), (quick,)])] == [

@@ -20,8 +20,8 @@ from unlost.listener.source.feed.hook import (
     Action,
     Again,
     Beat,
-    Event,
     Feed,
+    FeedEvent,
     Missed,
     NewConnection,
     Numbered,
@@ -129,7 +129,7 @@ class Discord(Feed):
         except msgspec.ValidationError:
             return (Refused(message, "the event's data has no id"), Numbered(number))
         version = f":{named.edited_timestamp}" if named.edited_timestamp else ""
-        return (Event(f"{found.t}:{named.id}{version}", found.d, found.t, sequence=number),)
+        return (FeedEvent(f"{found.t}:{named.id}{version}", found.d, found.t, sequence=number),)
 
     def _invalid(self, found: _Message) -> Iterable[Action]:
         """The session is lost, unless it may be resumed."""

@@ -19,8 +19,8 @@ from unlost.listener.source.feed.calls import Call, CallRefused, call
 from unlost.listener.source.feed.hook import (
     Action,
     Again,
-    Event,
     Feed,
+    FeedEvent,
     FeedStopped,
     NewConnection,
     Opening,
@@ -95,7 +95,7 @@ class Twitch(Feed):
             return (Refused(message, "the message is none of Twitch's"),)
         match found.metadata.message_type:
             case "notification":
-                return (Event(found.metadata.message_id, found.payload, found.metadata.subscription_type),)
+                return (FeedEvent(found.metadata.message_id, found.payload, found.metadata.subscription_type),)
             case "session_reconnect":
                 url = msgspec.json.decode(found.payload, type=_WithSession).session.reconnect_url
                 return (Again("Twitch moves the session", url),)
