@@ -260,7 +260,7 @@ async def _publish(feed: Scheduled, seconds: float, rate: float) -> None:
 async def _settled(listeners: Sequence[RunningListener]) -> None:
     """Wait until nothing is in memory, once what was sent has arrived."""
     await asyncio.sleep(2.0)
-    while any(one.health["in_memory"] for one in listeners):  # noqa: ASYNC110  nothing tells
+    while any(one.health["in_memory"] for one in listeners):  # noqa: ASYNC110  nothing announces it
         await asyncio.sleep(0.1)
 
 

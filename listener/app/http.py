@@ -129,8 +129,8 @@ def _outcomes(recent: Recent, watched: ObservedListener, instance: str, redactor
             return JSONResponse({"error": f"ids takes 1 to {MOST_IDS} ids with commas between them"}, 400)
         in_flight = {event_id: state for event_id in ids if (state := watched.in_flight(event_id))}
         shown = redactor_for(request.scope, redactor)
-        told = {event_id: _masked(story, shown, None) for event_id, story in recent.of(ids).items()}
-        return JSONResponse({"instance": instance, "outcomes": told, "in_flight": in_flight})
+        reported = {event_id: _masked(story, shown, None) for event_id, story in recent.of(ids).items()}
+        return JSONResponse({"instance": instance, "outcomes": reported, "in_flight": in_flight})
 
     return outcomes
 

@@ -122,7 +122,7 @@ class Traces:
             case AttemptFailed(stage="handle", event_id=str() as event_id):
                 self._attempt_failed(event_id, fact)
             case EventBuried(event_id):
-                self._end(event_id, "buried", fact.reason, self._told(event_id, fact.message))
+                self._end(event_id, "buried", fact.reason, self._message(event_id, fact.message))
             case BatchDone(stage="bury"):
                 self._end_revived()
             case EventsClaimed() | EventsStored() | EventsDuplicate() | LeasesLost():
@@ -210,14 +210,14 @@ class Traces:
         one = self._open.get(event_id)
         if one is None or one.attempt is None:
             return
-        message = self._told(event_id, fact.message)[:LONGEST]
+        message = self._message(event_id, fact.message)[:LONGEST]
         one.attempt.set_attribute("error.type", fact.error_type or fact.error_class)
         one.attempt.add_event("exception", {"exception.type": fact.error_type, "exception.message": message})
         one.attempt.set_status(Status(ERROR, message))
         one.attempt.set_attribute("unlost.retried", fact.retried)
         self._close_attempt(one)
 
-    def _told(self, event_id: str, message: str) -> str:
+    def _message(self, event_id: str, message: str) -> str:
         """A message without secrets, and without the payload fields that ``REDACT`` masks."""
         one = self._open.get(event_id)
         content = content_of(one.flight.event.frame) if one is not None and self._redactor.masks else None

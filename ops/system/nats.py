@@ -1,6 +1,6 @@
 """NATS with JetStream from its wheel, on a loopback port: one server, or a member of a cluster.
 
-Unless told otherwise, it syncs each message to disk before it answers (``sync_interval: always``), as its own
+By default it syncs each message to disk before it answers (``sync_interval: always``), as its own
 documentation asks of a server that must survive a crash.
 """
 

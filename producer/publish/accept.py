@@ -26,7 +26,7 @@ NEAR = 256
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The JSON answer that tells a publisher the outcome of an event."""
+    """The JSON answer to a publisher: the outcome of an event."""
 
     line: int | UnsetType
     status: str

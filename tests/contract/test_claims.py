@@ -257,10 +257,10 @@ async def test_what_was_released_is_won_at_once_and_is_no_takeover(place: Place)
 async def test_only_an_owner_that_ran_it_alone_counts_against_a_suspect(place: Place) -> None:
     claims = [place.listener(token, lease=SHORT) for token in "abcde"]
     await claims[0].claim([ask("e"), ask("f")], take_over=0)
-    for number, (together, told) in enumerate([(2, Won(2, 1)), (1, Won(3, 2)), (1, Won(4, 3, 1)), (1, Won(5, 4, 2))]):
+    for number, (together, shown) in enumerate([(2, Won(2, 1)), (1, Won(3, 2)), (1, Won(4, 3, 1)), (1, Won(5, 4, 2))]):
         await lapsed(claims[4], "e", "f")
         requests = [ask("e"), ask("f")] if together == 2 else [ask("e")]
-        assert await claims[number % 3 + 1].claim(requests, take_over=together) == [told] * together
+        assert await claims[number % 3 + 1].claim(requests, take_over=together) == [shown] * together
 
 
 async def test_after_each_death_half_as_many_suspects_are_taken_over_at_once(place: Place) -> None:
@@ -385,7 +385,7 @@ async def test_settling_what_another_holds_changes_nothing(place: Place, verdict
     assert await a.claim([ask("e")], take_over=False) == [Won(1, 0)]
 
 
-async def test_renewing_extends_and_tells_what_was_lost(place: Place) -> None:
+async def test_renewing_extends_and_returns_what_was_lost(place: Place) -> None:
     a, b = place.listener("a", lease=SHORT), place.listener("b")
     await a.claim([ask("e"), ask("lost")], take_over=False)
     await lapsed(b, "e", "lost")
@@ -636,7 +636,7 @@ async def test_a_wrong_password_is_permanent(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["redis", "cluster"], indirect=True)
-async def test_a_look_tells_what_is_settled_and_claims_nothing(place: Place) -> None:
+async def test_a_look_returns_what_is_settled_and_claims_nothing(place: Place) -> None:
     one, two = place.listener("a"), place.listener("b")
     assert isinstance(two, RedisClaims)
     held, stored, buried = ask("held"), ask("stored"), ask("buried")

@@ -100,7 +100,7 @@ async def test_a_row_is_encoded_and_shown_decoded(bench: Bench) -> None:
     assert sealed["payload"]["unlost"] == "enc"
 
 
-async def test_duplicates_and_conflicts_are_told_apart_as_without_a_codec(bench: Bench) -> None:
+async def test_duplicates_and_conflicts_are_distinguished_as_without_a_codec(bench: Bench) -> None:
     await bench.rows.insert([row(event()), row(event("f"))])
     again = bench.with_codec(bench.keys.codec_of(), "b")
     assert await again.insert([row(event())]) == [SAME_ROW]

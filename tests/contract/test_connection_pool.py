@@ -147,7 +147,7 @@ async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
     assert ended.is_set()
 
 
-async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str) -> None:
+async def test_every_waiting_caller_gets_the_error_that_none_can_be_opened(database_url: str) -> None:
     slow = Slow(database_url)
     connections = ConnectionPool(slow.connect, PoolLimits(2, 0, 10.0, 1.0))
     waiting = [asyncio.create_task(connections.acquire()) for _ in range(5)]
@@ -156,8 +156,8 @@ async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str
     assert slow.begun == 2
     slow.failure = ConnectionRefusedError("nobody there")
     slow.go_on.set()
-    told = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(one) for one in told] == [ConnectionRefusedError] * 5
+    shown = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one) for one in shown] == [ConnectionRefusedError] * 5
     slow.failure = None
     assert not (await connections.acquire()).is_closed()
     await connections.close()

@@ -88,7 +88,7 @@ async def test_while_listeners_of_an_older_version_live_a_route_is_not_refused(
     assert (await kept.doubt("route", "reserve")).refuses
 
 
-async def test_the_command_refuses_an_unknown_route_unless_told_to(database: Database, database_url: str) -> None:
+async def test_the_command_refuses_an_unknown_route_unless_forced(database: Database, database_url: str) -> None:
     def run(*words: str) -> Result:
         given = ["route", "reserve", "--why", "incident", "--database-url", database_url, *words]
         return CliRunner().invoke(pause, given)

@@ -1,4 +1,4 @@
-"""The name by which a producer tells groups of one name apart. It stays the same for every role and after a restore."""
+"""The name by which a producer distinguishes groups of one name: the same for every role and after a restore."""
 
 import os
 import re

@@ -95,8 +95,8 @@ def test_states_of_an_output_that_is_gone_stay_until_it_is_written_anew(path: Pa
 
 
 def test_standard_output_has_no_room_for_versions_and_says_so(path: Path) -> None:
-    told = ran("export", path, "--as", "letters", code=1)
-    assert "the versions of 1 edited letters are left out; --output FILE keeps them" in told.stderr
-    assert len(told.stdout.splitlines()) == 3
+    shown = ran("export", path, "--as", "letters", code=1)
+    assert "the versions of 1 edited letters are left out; --output FILE keeps them" in shown.stderr
+    assert len(shown.stdout.splitlines()) == 3
     assert ran("export", path, "--as", "letters", "--id", "plain").stderr == "exported 1 letters\n"
     assert "1 were edited since, --as letters keeps their versions" in ran("export", path).stderr

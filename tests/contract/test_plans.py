@@ -112,11 +112,11 @@ async def test_no_table_is_read_as_a_whole(
     connection: "asyncpg.Connection[asyncpg.Record]",
     works: Callable[[Database], Awaitable[None]],
 ):
-    before = await scans_told(connection)
+    before = await scans_reported(connection)
     database = Database(database_url)
     await works(database)
     await database.close()
-    assert await scans_told(connection) == before
+    assert await scans_reported(connection) == before
 
 
 BUSY = """
@@ -133,7 +133,7 @@ async def test_settling_a_large_batch_reads_nothing_that_was_settled_before(
 ):
     for statement in BUSY.split(";"):
         await connection.execute(statement)
-    before = await scans_told(connection)
+    before = await scans_reported(connection)
     database = Database(database_url)
     place = PostgresClaims(database, token=TOKEN, lease_seconds=30, window_seconds=600)
     await place.place()
@@ -145,10 +145,10 @@ async def test_settling_a_large_batch_reads_nothing_that_was_settled_before(
         done = ids[first + 500 : first + 1_000]
         assert await place.settle([ClaimRequest(one, b"") for one in done], "done") == [True] * 500
     await database.close()
-    assert await scans_told(connection) == before
+    assert await scans_reported(connection) == before
 
 
-async def scans_told(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+async def scans_reported(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
     """A session's reads are reported when it ends, or for this session when it flushes them."""
     while await connection.fetchval(OTHERS):  # noqa: ASYNC110 - only the server knows
         await asyncio.sleep(0.02)
@@ -174,7 +174,7 @@ async def test_what_needs_a_human_is_counted_without_a_look_at_what_heals(
 ):
     for statement in [*LETTERS.split(";"), *([ANOTHER.format()] if orphaned else [])]:
         await connection.execute(statement)
-    await scans_told(connection)
+    await scans_reported(connection)
     before = await connection.fetchval(READ)
     database = Database(database_url)
     sums = await LetterTable(database).sums()
@@ -182,5 +182,5 @@ async def test_what_needs_a_human_is_counted_without_a_look_at_what_heals(
         await Reports(asking, database.group).letter_sums()
     await database.close()
     assert (sums.needing_human, sums.oldest_at) == ((ROWS, 1.0) if orphaned else (1, ROWS))
-    await scans_told(connection)
+    await scans_reported(connection)
     assert await connection.fetchval(READ) - before < 50

@@ -53,9 +53,9 @@ async def test_an_engine_that_dies_ends_the_replay(redis_url: str, database_url:
 
         monkeypatch.setattr(ClaimManager, "claim", broken)
         rerun.start(parse(b'{"event_id":"x","payload":1}', max_bytes=1_000), lambda _: None)
-        with pytest.raises(ExceptionGroup) as told:
+        with pytest.raises(ExceptionGroup) as shown:
             await rerun.unable()
-        assert told.group_contains(Broken)
+        assert shown.group_contains(Broken)
 
 
 async def test_a_replay_ends_with_the_lifespan_of_its_handler(redis_url: str, database_url: str) -> None:

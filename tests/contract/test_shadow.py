@@ -156,9 +156,9 @@ def test_the_command_reports_each_letter_and_what_would_be_written(database_url:
         given = ("--database-url", database_url, "--handler", f"{__name__}:app", *flags)
         return CliRunner().invoke(main, ["replay", str(path), "--shadow", *given])
 
-    told = run("--json")
-    values = json.loads(told.stdout)
-    assert (told.exit_code, values["succeeds"], values["fails_the_same"]) == (1, 1, 1)
+    shown = run("--json")
+    values = json.loads(shown.stdout)
+    assert (shown.exit_code, values["succeeds"], values["fails_the_same"]) == (1, 1, 1)
     assert values["wrote"] == {"public.bookings": {"inserted": 2, "updated": 0, "deleted": 0}}
     assert [one["outcome"] for one in values["results"]] == ["succeeds", "fails_the_same"]
     out = run().stdout

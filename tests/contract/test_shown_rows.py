@@ -45,18 +45,18 @@ async def test_numbers_that_were_given_out_are_no_rows(database_url: str, group:
     await asked(database_url, group)
     assert (await shown(database_url, group)).rows == 0
     await asked(database_url, group, (STORE, 50), ("delete from unlost.events where seq <= $1", 20))
-    told = await shown(database_url, group)
-    assert (told.rows, told.estimated) == (30, False)
+    reported = await shown(database_url, group)
+    assert (reported.rows, reported.estimated) == (30, False)
 
 
 async def test_many_rows_are_estimated_and_called_so(database_url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(query, "MOST_COUNTED", 1_000)
     await asked(database_url, "unlost", (STORE, 5_000))
-    told = await shown(database_url, "unlost")
-    assert told.estimated, "not analysed yet: the estimate is a minimum"
+    reported = await shown(database_url, "unlost")
+    assert reported.estimated, "not analysed yet: the estimate is a minimum"
     await asked(
         database_url, "unlost", ("delete from unlost.events where seq <= $1", 1_000), ("analyze unlost.events", None)
     )
-    told = await shown(database_url, "unlost")
-    assert told.estimated
-    assert 3_800 < told.rows < 4_200
+    reported = await shown(database_url, "unlost")
+    assert reported.estimated
+    assert 3_800 < reported.rows < 4_200

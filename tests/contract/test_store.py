@@ -177,7 +177,7 @@ async def count(database: Database, table: str = "unlost.events") -> int:
         return await connection.fetchval(f"SELECT count(*) FROM {table}")
 
 
-async def test_a_batch_is_told_apart_row_by_row(server: Real | Simulated) -> None:
+async def test_a_batch_is_answered_row_by_row(server: Real | Simulated) -> None:
     a, b = server.store("a"), server.store("b")
     assert await a.insert([row("same"), row("other")]) == [Inserted(), Inserted()]
     batch = [row("z-new"), row("same"), row("other", '{"n": 2}'), row("a-new")]
@@ -284,7 +284,7 @@ async def test_the_register_names_one_letter_for_each_event(server: Real | Simul
     assert await b.enter([Burial("row", b"\0" * 32, "of other content")]) == ["taken"]
 
 
-async def test_what_was_told_dead_before_its_letter_was_entered_lies_under_that_letter(
+async def test_what_was_announced_dead_before_its_letter_was_entered_lies_under_that_letter(
     server: Real | Simulated,
 ) -> None:
     request = ClaimRequest("e", event("e").digest)

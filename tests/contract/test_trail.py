@@ -45,7 +45,7 @@ async def test_entries_of_several_writers_make_one_chain(database: Database) -> 
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "shown"),
     [
         ("update unlost.trail set who = 'eve' where number = 2", "entry 2 was changed"),
         ("update unlost.trail set at = at + interval '1 microsecond' where number = 3", "entry 3 was changed"),
@@ -55,7 +55,7 @@ async def test_entries_of_several_writers_make_one_chain(database: Database) -> 
     ],
 )
 async def test_harm_is_refused_and_breaks_the_chain_if_the_owner_forces_it(
-    database: Database, database_url: str, harm: str, told: str
+    database: Database, database_url: str, harm: str, shown: str
 ) -> None:
     trail = TableTrail(database)
     for number in range(3):
@@ -68,7 +68,7 @@ async def test_harm_is_refused_and_breaks_the_chain_if_the_owner_forces_it(
     await owner.execute("alter table unlost.trail disable trigger append_only")
     await owner.execute(harm)
     await owner.close()
-    assert broken(await links_of(trail)) == told
+    assert broken(await links_of(trail)) == shown
 
 
 def test_a_file_has_a_chain_of_its_own_and_survives_a_torn_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each error about an unreachable server says first what was being done, because nothing else tells a reader."""
+"""Each error about an unreachable server says first what was being done, because a reader sees nothing else."""
 
 import asyncio
 import contextlib
@@ -105,7 +105,7 @@ async def test_what_postgres_was_asked_for_is_said(doing: str):
     assert_says(failed.value, doing)
 
 
-async def test_a_letter_told_to_postgres_says_the_same_as_a_row():
+async def test_a_letter_entered_in_postgres_says_the_same_as_a_row():
     async with unreachable() as database:
         with pytest.raises(Transient) as failed:
             await claims_of_known_table(database).settle([REQUEST], "dead")

@@ -186,8 +186,14 @@ def see_that_the_commands_for_operators_work(system: System, environment: dict[s
             if "--single-transaction" in words:
                 until_recovered(system.layout.listener_urls[0], system.layout.tokens.user)
     assert (directory / "backup" / "failed_events.jsonl.state").exists()
-    for told in ("Everything is all right", '"status":"live"', "unlost_event_loop_lag_seconds", "missing", "WS_URL"):
-        assert told in said
+    for text in (
+        "Everything is all right",
+        '"status":"live"',
+        "unlost_event_loop_lag_seconds",
+        "missing",
+        "WS_URL",
+    ):
+        assert text in said
 
 
 def until_recovered(url: str, token: str) -> None:
@@ -224,8 +230,8 @@ def test_the_guide_to_drills_works_as_it_stands(tmp_path: Path):
     guide = ROOT / "docs" / "how-to" / "run-a-drill.md"
     path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     short = {"--hold 60": "--hold 0.5 --events 90 --patience 6"}
-    told, drilled = carry_out(guide, short, os.environ | path, tmp_path)
-    assert "redis-frozen" in told
+    reported, drilled = carry_out(guide, short, os.environ | path, tmp_path)
+    assert "redis-frozen" in reported
     assert "console at http://127.0.0.1:" in drilled
     assert re.search(r"or: set -a; \. /\S+/env; set \+a; unlost top", drilled)
     assert "aftermath" in drilled
@@ -242,9 +248,9 @@ def environment(system, path: str) -> dict[str, str]:
         capture_output=True,
         check=True,
     ).stdout.decode()
-    told = dict(one.split("=", 1) for one in sourced.split("\0") if one)
+    reported = dict(one.split("=", 1) for one in sourced.split("\0") if one)
     places = os.pathsep.join([str(BIN), str(system.postgres.program("psql").parent), os.environ["PATH"]])
-    return os.environ | told | {"PATH": places, "PYTHONPATH": path, "ADMIN_URL": system.postgres.url_of("postgres")}
+    return os.environ | reported | {"PATH": places, "PYTHONPATH": path, "ADMIN_URL": system.postgres.url_of("postgres")}
 
 
 def carry_out(page: Path, moved: dict[str, str], environment: dict[str, str], directory: Path) -> list[str]:

@@ -127,8 +127,8 @@ def test_content_is_encrypted_everywhere_and_erased_for_good(running: Running) -
     assert "asked for it" in trail
 
     assert "its subject was erased" in running.run(dlq, "show", "b", "--unmasked").output
-    told = running.run(dlq, "replay", "--id", "b", code=1).output
-    assert "its subject was erased" in told
+    reported = running.run(dlq, "replay", "--id", "b", code=1).output
+    assert "its subject was erased" in reported
     assert [(one["event_id"], one["state"]["status"]) for one in running.letters("--id", "b")] == [("b", "failed")]
     assert [one["event_id"] for one in running.letters("--state", "failed")] == ["b"]
 

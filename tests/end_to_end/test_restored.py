@@ -174,12 +174,12 @@ async def test_a_letter_whose_row_the_restore_took_waits_again(monkeypatch: pyte
                 child.start()
             reopened = await until_open(system, 5)
             assert {one["state"]["detail"] for one in reopened} == {"PostgreSQL went back, and lost the row"}
-            told = await audit(system)
-            assert (told["missing"], told["doubled"], told["letters"], told["rows"]) == (0, 0, 5, 100)
+            shown = await audit(system)
+            assert (shown["missing"], shown["doubled"], shown["letters"], shown["rows"]) == (0, 0, 5, 100)
             await until_unresolved(client, system, 5)
             assert (await replay(system))["resolved"] == 5
-        told = await audit(system)
-        assert (told["missing"], told["doubled"], told["letters"], told["rows"]) == (0, 0, 0, 105)
+        shown = await audit(system)
+        assert (shown["missing"], shown["doubled"], shown["letters"], shown["rows"]) == (0, 0, 0, 105)
 
 
 async def until_unresolved(client: httpx.AsyncClient, system: System, count: int) -> None:

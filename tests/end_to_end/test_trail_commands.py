@@ -119,8 +119,8 @@ def test_a_route_is_paused_and_resumed_by_command(database_url: str) -> None:
     assert "nothing is paused" in ran(main, "pauses", **at).output
     nowhere = CliRunner().invoke(main, ["pause", "route", "reserve", "--why", "x"], env=at)
     assert (nowhere.exit_code, "has reported a route called 'reserve'" in nowhere.output) == (2, True)
-    told = ran(main, "pause", "route", "reserve", "--anyway", "--why", "incident 7", **at).output
-    assert "route reserve is paused" in told
+    reported = ran(main, "pause", "route", "reserve", "--anyway", "--why", "incident 7", **at).output
+    assert "route reserve is paused" in reported
     again = CliRunner().invoke(main, ["pause", "route", "reserve", "--anyway", "--why", "x"], env=at)
     assert (again.exit_code, "paused already" in again.output) == (1, True)
     unknown = CliRunner().invoke(main, ["pause", "listener", "nobody", "--why", "x"], env=at)

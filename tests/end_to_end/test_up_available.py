@@ -45,7 +45,7 @@ class Running:
                 stdout=out, stderr=subprocess.STDOUT, cwd=directory,
             )  # fmt: skip
 
-    def tells(self, *words: str) -> bool:
+    def printed(self, *words: str) -> bool:
         assert self.process.poll() is None, self.said.read_text()
         return all(word in self.said.read_text() for word in words)
 
@@ -99,7 +99,7 @@ class Running:
 def running(directory: Path) -> Iterator[Running]:
     one = Running(directory)
     try:
-        until(lambda: one.tells("Unlost is up."), 120)
+        until(lambda: one.printed("Unlost is up."), 120)
         yield one
         one.stop()
     finally:
@@ -129,7 +129,7 @@ def test_each_part_may_die(directory: Path) -> None:
         for name in KILLED:
             system.child(name).kill()
             publish(system, 10)
-        until(lambda: system.tells("the standby leads now, and the former primary follows it"))
+        until(lambda: system.printed("the standby leads now, and the former primary follows it"))
         until(lambda: system.said.read_text().count("restarted") == len(KILLED) - 1)
         until(lambda: system.audit().startswith("0 "))
         assert re.search(rf"\b{published}\b", system.audit()), system.audit()

@@ -27,8 +27,8 @@ class LateReplies:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._claims, name)
 
-    async def settle(self, *told: Any) -> list[bool]:
-        result = await self._claims.settle(*told)
+    async def settle(self, *shown: Any) -> list[bool]:
+        result = await self._claims.settle(*shown)
         self.settled.set()
         await self.answer.wait()
         return result

@@ -94,7 +94,7 @@ def ended(client: socket.socket) -> bool:
 # -- proxies ------------------------------------------------------------------------------------
 
 
-def test_the_server_tells_its_version_and_that_it_runs(toxiproxy: Toxiproxy):
+def test_the_server_shows_its_version_and_that_it_runs(toxiproxy: Toxiproxy):
     assert toxiproxy.running()
     assert b"2." in toxiproxy.version()
 
@@ -132,13 +132,13 @@ def test_a_name_is_given_once(toxiproxy: Toxiproxy, proxy: Proxy, api: httpx.Cli
     ("body", "status"),
     [(b"{", 400), (b'{"upstream":"127.0.0.1:1"}', 400), (b'{"name":"x"}', 400), (b'{"name":1,"upstream":"h:1"}', 400)],
 )
-def test_a_proxy_that_is_not_told_whole_is_refused(api: httpx.Client, toxiproxy: Toxiproxy, body: bytes, status: int):
+def test_a_proxy_described_in_part_is_refused(api: httpx.Client, toxiproxy: Toxiproxy, body: bytes, status: int):
     answer = api.post("/proxies", content=body)
     assert (answer.status_code, answer.json()["status"]) == (status, status)
     assert toxiproxy.proxies() == {}
 
 
-def test_who_asks_for_what_is_not_there_is_told(toxiproxy: Toxiproxy, proxy: Proxy, api: httpx.Client):
+def test_asking_for_something_missing_is_refused(toxiproxy: Toxiproxy, proxy: Proxy, api: httpx.Client):
     assert api.get("/proxies/other").status_code == 404
     assert api.get("/proxies/echo/toxics/other").status_code == 404
     with pytest.raises(NotFound):

@@ -129,7 +129,7 @@ async def world_of(
 ) -> AsyncIterator[World]:
     RUNS.forget()
     unheard: list[dict] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
+    asyncio.get_running_loop().set_exception_handler(lambda _, shown: unheard.append(shown))
     async with (
         resuming_source() as source,
         toxic_wire(fault_proxies, source.url) as to_source,
@@ -149,7 +149,7 @@ async def world_of(
         await world.heard.until(lambda _: len(RUNS.begun) == 15)
         yield world
     gc.collect()
-    ours = [told for told in unheard if str(told.get("exception")) != FORGOTTEN_BY_ASYNCPG]
+    ours = [shown for shown in unheard if str(shown.get("exception")) != FORGOTTEN_BY_ASYNCPG]
     assert ours == [], "an exception that was never retrieved"
     await assert_law(database_url, directory, source.event_ids)
     assert letters_in(directory) == [], "an outage shorter than all attempts causes no letter"

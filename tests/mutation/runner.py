@@ -90,8 +90,8 @@ def _answer(order: Order, server: PostgresServer) -> Answer:
         _be_pytest(order.tests, server, writing)
     os.close(writing)
     code = _ended(child, order.seconds)
-    with os.fdopen(reading, "rb") as told:
-        by = told.read().decode()
+    with os.fdopen(reading, "rb") as shown:
+        by = shown.read().decode()
     if code is None:
         return Answer(Fate.ENDLESS, by)
     return Answer({0: Fate.SURVIVED, 1: Fate.KILLED}.get(code, Fate.BROKEN), by)

@@ -61,8 +61,8 @@ def test_every_text_of_a_health_report_is_masked():
     health = Health(
         "a", (Check("loop", False, url),), (Check("source", False, f"lost {url}"),), {"at": [{"u": url}]}, (url,)
     )
-    for told in (health.live(), health.ready(), health.whole()):
-        assert SECRET not in str(told)
+    for reported in (health.live(), health.ready(), health.whole()):
+        assert SECRET not in str(reported)
 
 
 def test_whatever_is_no_text_stays():

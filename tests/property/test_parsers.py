@@ -230,7 +230,7 @@ def test_a_cursor_is_known_or_unknown(text: str, lengths: list[int], oldest: int
 
 @given(st.dictionaries(st.sampled_from(sorted(ListenerSettings.model_fields)), st.text(max_size=30), max_size=6))
 @settings(max_examples=100, deadline=None)
-def test_settings_are_right_or_each_mistake_is_told(given_: dict[str, str]):
+def test_settings_are_right_or_each_mistake_is_reported(given_: dict[str, str]):
     with suppress(UsageProblem):
         assert ListenerSettings.load(given_).stream().name
 

@@ -61,7 +61,7 @@ REPLIES = st.recursive(BULKS | LINES, lambda inner: st.lists(inner, max_size=4).
 )
 
 
-async def told(name: str, reply: bytes) -> object:
+async def shown(name: str, reply: bytes) -> object:
     """Return what a caller gets: an answer of the right kind, or one of our own errors."""
     replies = [PLACE, PLACE] if name != "place" else []
 
@@ -116,7 +116,7 @@ def is_an_answer(name: str, answer: object) -> bool:
 @example(reply=b">1\r\n+hello\r\n")
 @example(reply=b">1\r\n+hello\r\n" * 3_000)
 def test_no_answer_of_a_server_is_more_than_a_failed_call(name: str, reply: bytes) -> None:
-    answer = asyncio.run(told(name, reply))
+    answer = asyncio.run(shown(name, reply))
     assert isinstance(answer, Transient | Permanent) or is_an_answer(name, answer)
 
 
@@ -138,7 +138,7 @@ async def test_what_is_announced_is_not_allocated(announced: bytes) -> None:
     before = memory()
     started = time.process_time()
     for name in ("claim", "look"):
-        assert isinstance(await told(name, announced), Transient)
+        assert isinstance(await shown(name, announced), Transient)
     grown = [now - then for now, then in zip(memory(), before, strict=True)]
     assert grown[0] < 256 * 1024 * 1024, "of address space"
     assert grown[1] < 48 * 1024 * 1024

@@ -158,7 +158,7 @@ async def streaming(pieces: Sequence[bytes], largest: int = LIMIT) -> tuple[Fast
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(wholes | wholes | controls | fragmented(), max_size=8), ends, st.data())
-def test_a_stream_tells_and_answers_what_the_librarys_protocol_does(
+def test_a_stream_reports_and_answers_what_the_librarys_protocol_does(
     good: list[bytes], end: bytes, data: st.DataObject
 ) -> None:
     frames = b"".join(good) + end

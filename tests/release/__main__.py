@@ -77,9 +77,9 @@ def _pythons() -> Iterator[tuple[str, str]]:
     """Version and path of each Python that runs. A name on the PATH may lead to nothing."""
     for minor in range(OLDEST, NEWEST):
         found = shutil.which(f"python3.{minor}")
-        told = subprocess.run([found, "-V"], capture_output=True, text=True, check=False).stdout if found else ""
-        if found and told.startswith(f"Python 3.{minor}."):
-            yield told.split()[1], found
+        shown = subprocess.run([found, "-V"], capture_output=True, text=True, check=False).stdout if found else ""
+        if found and shown.startswith(f"Python 3.{minor}."):
+            yield shown.split()[1], found
 
 
 def _try(version: str, python: str, artefact: Path) -> None:
@@ -153,8 +153,8 @@ def _papers(python: str, wheel: Path, sdist: Path) -> None:
     _require(not wrong, "; ".join(wrong))
     checked = check([one for one in packages(bill) if one[0] != "unlost"])
     tools = {name: metadata.version(name) for name in ("build", "cyclonedx-bom")}
-    told = provenance(ROOT, [wheel, sdist, bill_file], [HASHES, ROOT / "constraints.txt"], checked, tools=tools)
-    wheel.with_name(bill_file.name.replace(".cdx.", ".provenance.")).write_text(json.dumps(told, indent=1) + "\n")
+    shown = provenance(ROOT, [wheel, sdist, bill_file], [HASHES, ROOT / "constraints.txt"], checked, tools=tools)
+    wheel.with_name(bill_file.name.replace(".cdx.", ".provenance.")).write_text(json.dumps(shown, indent=1) + "\n")
     match checked:
         case NotChecked(why):
             print(f"NOT CHECKED  vulnerabilities: {why}", flush=True)

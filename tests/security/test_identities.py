@@ -35,7 +35,7 @@ def test_each_route_needs_its_right_and_probes_need_none(guarded: RunningProduce
     assert http.get("/").status_code == http.get("/api/v1/ddup_service/test").status_code == 200
 
 
-def test_health_tells_a_stranger_yes_or_no_alone(guarded: RunningProducer, tokens: Tokens):
+def test_health_answers_a_stranger_yes_or_no_alone(guarded: RunningProducer, tokens: Tokens):
     assert guarded.http.get("/health").json() == {"live": True, "ready": True}
     assert guarded.http.get("/health/ready").json() == {"status": "ready"}
     assert guarded.http.get("/health", headers={"authorization": "Bearer wrong"}).json() == {

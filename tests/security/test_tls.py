@@ -374,7 +374,7 @@ def test_an_unverified_postgresql_on_another_machine_is_warned_of(url: str, is_v
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ({"tls_key": "k"}, "need --tls-cert"),
         ({"tls_cert": "missing.pem"}, "TLS_CERT"),
@@ -385,12 +385,12 @@ def test_an_unverified_postgresql_on_another_machine_is_warned_of(url: str, is_v
         ({"ws_key": "CA"}, "WS_CERT"),
     ],
 )
-def test_a_mistake_in_the_settings_is_one_sentence(ours: Authority, given: dict[str, str], told: str):
+def test_a_mistake_in_the_settings_is_one_sentence(ours: Authority, given: dict[str, str], reported: str):
     files = {"CA": str(ours.file), "GOOD": str(ours.issue("server").file)}
     with pytest.raises(UsageProblem) as refused:
         ListenerSettings.load({name: files.get(value, value) for name, value in given.items()})
     (problem,) = refused.value.problems
-    assert told in problem
+    assert reported in problem
 
 
 def test_the_address_of_a_server_names_its_files(ours: Authority):

@@ -116,7 +116,7 @@ class Law(Hooks):
         """The processes that received each entry, by serial number."""
         self.histories = Histories()
         self._gaps: dict[Start, tuple[object, ...]] = {}
-        self._gaps_told: set[tuple[object, ...]] = set()
+        self._gaps_reported: set[tuple[object, ...]] = set()
         self._for_good: set[tuple[Start, int]] = set()
         """Entries that a process had received when it met a gap. The source does not have them any more."""
         self._doubted: set[str] = set()
@@ -168,7 +168,7 @@ class Law(Hooks):
     def reads_after(self, process: Any, cursor: str) -> None:
         histories = self.histories
         gap = process, cursor, histories.removed, len(histories.all)
-        if histories.misses(cursor) and gap not in self._gaps_told:
+        if histories.misses(cursor) and gap not in self._gaps_reported:
             self._gaps[process] = gap
 
     def frame_arrived(self, process: Any, serial: int) -> None:
@@ -275,14 +275,14 @@ class Law(Hooks):
     def granted(self, place: str, token: str, claim_id: str, *, won: bool) -> None:
         self._letters.granted(place, token, claim_id, self.world.now, won=won)
 
-    def told(self, place: str, token: str, claim_id: str, verdict: str) -> None:
+    def announced(self, place: str, token: str, claim_id: str, verdict: str) -> None:
         if place.partition("@")[2] in self._doubted:
             return
         if claim_id.startswith("segment:"):
             self._announced(claim_id)
             return
         if verdict == "dead":
-            self._letters.told(place, token, claim_id)
+            self._letters.announced(place, token, claim_id)
         if verdict == "done" and claim_id not in self.postgres.rows:
             self.world.break_law(f"{claim_id} was announced as done, and is no row")
         if verdict == "dead" and claim_id not in self.lettered and claim_id not in self.postgres.rows:
@@ -337,7 +337,7 @@ class Law(Hooks):
         if isinstance(fact, StoreWentBack | StoreUnconfirmed):
             self._noticed.add(process)
         if isinstance(fact, SourceGap):
-            self._gaps_told.add(self._gaps.pop(process, ()))
+            self._gaps_reported.add(self._gaps.pop(process, ()))
             gone = self.histories.forgiven | self.histories.lost
             self._for_good.update((process, one) for one in gone if process in self.arrived.get(one, ()))
         if isinstance(fact, EventsStored):

@@ -8,9 +8,9 @@ one of these applies:
     the row came first     the letter's writer was cut off from PostgreSQL while it held the event, and could not see it
     the row was late       the row's writer had claimed the event before the letter, and was then frozen, or its insert
                            hung on a wire to PostgreSQL that was in trouble
-    nobody was told        the letter's writer was killed, frozen, stopped, or cut off from all these places, after it
-                           wrote and before it told any of them
-    a place forgot         the later owner claimed in a place that had been told, and has lost its memory since
+    nobody was informed    the letter's writer was killed, frozen, stopped, or cut off from all these places, after it
+                           wrote and before it informed any of them
+    a place forgot         the later owner claimed in a place that had been informed, and has lost its memory since
     a place did not hear   or in one that the letter's writer could not tell, because it was in trouble then
                            (``OPEN``), or because the writer was killed, frozen or stopped after telling the other place
     the store went back    and forgot the letter; Redis' knowledge is not trusted any more
@@ -32,7 +32,7 @@ OPEN = 2.0
 class Letter:
     """One letter of a claimed event."""
 
-    __slots__ = ("at", "confirmed", "letter_id", "process", "registered", "told")
+    __slots__ = ("announced", "at", "confirmed", "letter_id", "process", "registered")
 
     def __init__(self, process: "Start", letter_id: str, at: float, *, confirmed: bool) -> None:
         self.process = process
@@ -40,7 +40,7 @@ class Letter:
         self.registered: float | None = None
         self.at = at
         self.confirmed = confirmed
-        self.told: set[str] = set()
+        self.announced: set[str] = set()
         """The places that know of the letter."""
 
 
@@ -78,11 +78,11 @@ class Letters:
         if won:
             claimed.won, claimed.won_in = now, place
 
-    def told(self, place: str, token: str, claim_id: str) -> None:
-        """The writer of a letter told a place of it."""
+    def announced(self, place: str, token: str, claim_id: str) -> None:
+        """The writer of a letter announced it to a place."""
         for _, letter in self._written.get(claim_id, ()):
             if letter.process.token == token:
-                letter.told.add(place)
+                letter.announced.add(place)
 
     def of(self, claim_id: str, digest: bytes) -> list[Letter]:
         """The letters of this event."""
@@ -144,9 +144,9 @@ class Letters:
             return late or by.frozen_since(claimed.first)
         writer = letter.process
         interrupted = not writer.alive or writer.stopping or writer.frozen_since(letter.at)
-        if not letter.told:
+        if not letter.announced:
             return interrupted or all(link.troubled_since(letter.at) for link in writer.links)
         kind = place.partition(":")[0]
-        if any(one.startswith(kind) for one in letter.told):
-            return place not in letter.told
+        if any(one.startswith(kind) for one in letter.announced):
+            return place not in letter.announced
         return interrupted or writer.links[kind == "postgres"].troubled_since(letter.at - OPEN)

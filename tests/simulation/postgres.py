@@ -474,7 +474,7 @@ class PostgresMemory:
         if self._foreign(token, event_id):
             return False
         self.claims.pop(event_id, None)
-        self.hooks.told(place, token, event_id, "done")
+        self.hooks.announced(place, token, event_id, "done")
         return True
 
     def _settle_dead(self, place: str, token: str, request: ClaimRequest | HeldClaim) -> bool:
@@ -483,7 +483,7 @@ class PostgresMemory:
         buried = self.buried.setdefault(request.event_id, Buried(request.digest, None, self.clock()))
         buried.at = self.clock()
         self.claims.pop(request.event_id, None)
-        self.hooks.told(place, token, request.event_id, "dead")
+        self.hooks.announced(place, token, request.event_id, "dead")
         return True
 
     def release(self, token: str, event_ids: Sequence[str]) -> None:

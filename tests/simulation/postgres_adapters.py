@@ -139,8 +139,8 @@ class SimulatedMembership:
         memory = self._session.memory
 
         def apply() -> MembershipView:
-            told = memory.declare(self._token, places, self.life_seconds, self.handler, changes=self._changes_handler)
-            return self._seen(memory, told)
+            seen = memory.declare(self._token, places, self.life_seconds, self.handler, changes=self._changes_handler)
+            return self._seen(memory, seen)
 
         view = await self._session.ask(f"declare {sorted(places)}", apply)
         self._session.claims_place = view.postgres_place
@@ -257,10 +257,10 @@ class SimulatedStore:
         tried, inserted = answer
         if len(inserted) == len(rows):
             return [INSERTED] * len(rows)
-        told = dict(zip(map(id, tried), await self._told_apart(tried, inserted), strict=True))
-        return [told.get(id(row), BEHIND) for row in rows]
+        announced = dict(zip(map(id, tried), await self._distinguished(tried, inserted), strict=True))
+        return [announced.get(id(row), BEHIND) for row in rows]
 
-    async def _told_apart(self, rows: Sequence[NewRow], inserted: set[str]) -> list[Result]:
+    async def _distinguished(self, rows: Sequence[NewRow], inserted: set[str]) -> list[Result]:
         unclear: list[NewRow] = []
         for row in rows:
             if row.event.event_id in inserted:
@@ -299,7 +299,7 @@ class SimulatedStore:
             inserted = await session.ask(what, lambda: memory.insert(self._token, [row], transaction))
             if not inserted:
                 await self._end(transaction, "rollback", memory.rollback)
-                return (await self._told_apart([row], set()))[0]
+                return (await self._distinguished([row], set()))[0]
             try:
                 await work(SimulatedConnection(self, transaction))
             except Exception:

@@ -179,7 +179,7 @@ class RedisMemory:
             free = state == "D"
         if free:
             self.records[request.event_id] = Record(state, request.digest[:8])
-            self._hooks.told(self.named(), token, request.event_id, verdict)
+            self._hooks.announced(self.named(), token, request.event_id, verdict)
         return free
 
     def release(self, token: str, event_id: str) -> None:

@@ -143,12 +143,12 @@ class Play:
         frame = split([source.publish(happening.frame())]).bodies[0]
         try:
             event = parse(frame, max_bytes=1 << 20)
-            told = (event.event_id, event.digest, event.event_id)
+            announced = (event.event_id, event.digest, event.event_id)
         except InvalidEvent:
             digest = hashlib.sha256(frame).digest()
-            told = ("", digest, f"invalid:{digest.hex()}")
-        self.world.note("source", f"accepted {told[2]}")
-        self.scene.law.accepted(*told, frame)
+            announced = ("", digest, f"invalid:{digest.hex()}")
+        self.world.note("source", f"accepted {announced[2]}")
+        self.scene.law.accepted(*announced, frame)
 
     def _strike(self, fault: Fault) -> None:
         self.world.note("FAULT", f"{fault.what} {fault.target} {fault.server} for {fault.seconds} s")

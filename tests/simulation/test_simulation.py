@@ -24,7 +24,7 @@ FORMER_FINDINGS = {
     1375: "the same, in Redis",
     3139: "what another had given back in Redis was claimed there, and PostgreSQL knew of its letter",
     5477: "a letter waited for room on the disk, and was written when its claim had gone",
-    8388: "a letter was told in Redis alone, while all were moving to PostgreSQL",
+    8388: "a letter was announced in Redis alone, while all were moving to PostgreSQL",
     16236: "who came back to the roll buried what a peer held elsewhere by then",
     2574: "who lost a claim in PostgreSQL won it again in Redis, where it still lay, after another's letter",
     8854: "an invalid event that stood by again had forgotten why it is invalid",

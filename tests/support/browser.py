@@ -42,7 +42,7 @@ def page(browser: Browser) -> Iterator[Page]:
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda told: complaints.append(told.text) if _is_complaint(told.type, told.text) else None)
+    page.on("console", lambda shown: complaints.append(shown.text) if _is_complaint(shown.type, shown.text) else None)
     yield page
     context.close()
     assert complaints == []

@@ -97,9 +97,9 @@ class Connected:
 
     def __init__(self, *, shortened: bool, admission: Admission | None = None) -> None:
         self.places = Places()
-        self.told: list[str] = []
+        self.answered: list[str] = []
         single = PublishOne(
-            as_a(GroupCommit, self.places), lambda status, _: self.told.append(status),
+            as_a(GroupCommit, self.places), lambda status, _: self.answered.append(status),
             lambda body, again: publication(body, max_bytes=LIMIT, redeliver=again), max_bytes=LIMIT,
             quota_of=lambda _: UNLIMITED,
         )  # fmt: skip
@@ -136,11 +136,11 @@ class Connected:
 
     async def end(self) -> tuple[bytes, bool, list[Publication], list[str]]:
         await self.settle()
-        told = self.wire.written, self.wire.closed, self.places.taken, self.told
+        answered = self.wire.written, self.wire.closed, self.places.taken, self.answered
         self.wire.closed = True
         self.protocol.connection_lost(None)
         self.protocol._unset_keepalive_if_required()  # noqa: SLF001  uvicorn does it when the loop goes on
-        return told
+        return answered
 
 
 async def _greet(request: Request) -> Response:

@@ -99,7 +99,7 @@ class PostgresRows:
                     self._handler,
                 )
                 stored = _count(status)
-            return [INSERTED] * len(rows) if stored == len(rows) else await self._told_apart(connection, rows)
+            return [INSERTED] * len(rows) if stored == len(rows) else await self._distinguished(connection, rows)
 
     def _columns(self, rows: Sequence[NewRow]) -> tuple[Any, ...]:
         return columns_of(rows, self._codec)
@@ -118,18 +118,18 @@ class PostgresRows:
         except asyncpg.DivisionByZeroError:  # another transaction inserted one of these meanwhile: nothing is stored
             tried = [rows[i] for i in firsts]
             stored = await self._insert_in_order(connection, tried)
-            results = [INSERTED] * len(tried) if stored == len(tried) else await self._told_apart(connection, tried)
+            results = [INSERTED] * len(tried) if stored == len(tried) else await self._distinguished(connection, tried)
             found = dict(zip(firsts, results, strict=True))
             return [found.get(i, BEHIND) for i in range(len(rows))]
         if not numbers:
             return [INSERTED] * len(rows)
         stopped = [rows[number - 1] for number in numbers]
-        told = firsts_of(stopped)
-        results = await self._told_apart(connection, [stopped[i] for i in told])
+        shown = firsts_of(stopped)
+        results = await self._distinguished(connection, [stopped[i] for i in shown])
         known: list[Result] = [INSERTED] * len(rows)
         for number in numbers:
             known[number - 1] = BEHIND
-        for i, result in zip(told, results, strict=True):
+        for i, result in zip(shown, results, strict=True):
             known[numbers[i] - 1] = result
         return known
 
@@ -170,7 +170,7 @@ class PostgresRows:
             # The row comes first: until the commit, its key in the index keeps out every other owner of this event.
             if not await self._insert_one(connection, row):
                 await transaction.abandon()
-                return (await self._told_apart(connection, [row]))[0]
+                return (await self._distinguished(connection, [row]))[0]
             if self._handler_role:  # the row is inserted, so from here on our own rights are not needed
                 await self._become(connection, transaction)
             proxy = transaction.proxy()
@@ -309,7 +309,7 @@ class PostgresRows:
         )
         return {event_id: Done(same) if stored else Dead(same) for event_id, same, stored in found}
 
-    async def _told_apart(self, connection: Connection, rows: Sequence[NewRow]) -> list[Result]:
+    async def _distinguished(self, connection: Connection, rows: Sequence[NewRow]) -> list[Result]:
         """Find out which rows are ours (written now or before a lost reply), which others', and which buried."""
         found = await connection.fetch(self._sql["compare"], self._token, *columns_of(rows))
         results: dict[int, Result] = {

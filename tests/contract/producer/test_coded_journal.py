@@ -65,7 +65,7 @@ async def test_the_journal_holds_no_content(place: Place, tmp_path: Path) -> Non
         assert all(map(is_envelope, bodies))
 
 
-def test_a_known_event_is_told_from_a_conflict_by_its_plain_content(place: Place) -> None:
+def test_a_known_event_differs_from_a_conflict_by_its_plain_content(place: Place) -> None:
     journal = place.opened()
     journal.append([[event("a")]], 1.0)
     again = [event("a"), event("a", space=" "), event("a", "18")]

@@ -107,10 +107,10 @@ def test_what_retention_took_is_the_same_after_a_restart(server: NatsServer) -> 
     with closing(opened(url_of(server))) as journal:
         cursors = [cursor for _, cursor in placed(journal, *several(5))]
         journal.retire(older_than=0.0, max_bytes=2 * len(event("event-0").body), chunk=100, keep=RetentionLimits(9, 1))
-        told = journal.stats()
-        assert (told.entries, told.dropped_unread) == (2, 2)
+        shown = journal.stats()
+        assert (shown.entries, shown.dropped_unread) == (2, 2)
     with closing(opened(url_of(server))) as journal:
-        assert journal.stats() == told
+        assert journal.stats() == shown
         assert journal.timelines.start_after(cursors[2], journal.bounds()) == Start(3, is_known=True)
         assert journal.timelines.start_after(cursors[0], journal.bounds()) == Start(3, is_known=False)
         journal.retire(older_than=9.0, max_bytes=PLENTY, chunk=100)

@@ -446,7 +446,7 @@ def test_of_one_piece_some_are_known_or_come_twice(journal: Journal, redeliver: 
     assert journal.bounds()[1] == written.newest + 1
 
 
-def test_an_index_with_too_few_ids_is_told_and_nothing_is_placed(tmp_path: Path) -> None:
+def test_an_index_with_too_few_ids_is_reported_and_nothing_is_placed(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "journal")
     whole = piece(*(named(f"event-{number}") for number in range(40)))
     ids = msgspec.json.encode(whole.ids()[1:]).decode()
@@ -475,7 +475,7 @@ def test_places_events_whose_numbers_are_long(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_digest_that_is_none_is_told_and_nothing_is_placed(journal: Journal) -> None:
+def test_a_digest_that_is_none_is_reported_and_nothing_is_placed(journal: Journal) -> None:
     with pytest.raises(JournalError):
         journal.append([[*(named(str(number)) for number in range(50)), Publication("x", b"short", b"{}")]], 1.0)
     assert journal.bounds() == (0, 0)
@@ -509,13 +509,13 @@ def test_what_it_holds_is_known_after_a_crash(tmp_path: Path) -> None:
     statuses(killed, *(event(f"old-{number}") for number in range(20)))
     killed.retire(older_than=0.0, max_bytes=10 * len(event("old-1x").body), chunk=100)
     statuses(killed, event("new"))
-    told = killed.stats()
+    shown = killed.stats()
     path = as_after_a_crash(tmp_path / "journal", tmp_path / "after")
     for _ in range(2):
         journal = SqliteJournal(path)
-        assert journal.stats() == told
+        assert journal.stats() == shown
         journal.retire(older_than=0.0, max_bytes=PLENTY, chunk=100)
-        assert journal.stats() == told
+        assert journal.stats() == shown
         journal.close()
     killed.close()
 
@@ -531,7 +531,7 @@ def test_after_a_failure_the_numbers_go_on_where_the_file_stands(journal: Journa
     assert journal.stats().size == len(event("a").body) + len(event("c").body)
 
 
-def test_tells_where_an_event_was_placed_first(journal: Journal) -> None:
+def test_returns_where_an_event_was_placed_first(journal: Journal) -> None:
     statuses(journal, event("a"), event("b"), event("a", redeliver=True), at=7.0)
     first = journal.first("a")
     assert first is not None

@@ -71,6 +71,6 @@ async def test_a_look_waits_for_nobody():
     assert [one.unmeasured for one in picture.listeners] == ["", "", late, "", "", ""]
     assert picture.producer is not None
     assert picture.producer.error == late
-    told = " ".join(one.what for one in judged.problems)
-    assert f"The figures of listener c cannot be read ({late})" in told
-    assert f"do not answer ({late})" in told
+    shown = " ".join(one.what for one in judged.problems)
+    assert f"The figures of listener c cannot be read ({late})" in shown
+    assert f"do not answer ({late})" in shown

@@ -24,16 +24,16 @@ def words_of(story: dict[str, Any]) -> list[str]:
 
 def test_the_overview_shows_everybody_and_a_verdict(stage: Stage):
     stage.publish("order", 3)
-    told = until(
+    shown = until(
         lambda: (o := stage.get("/api/overview"))["behind"] == 0 and o["picture"]["database"]["rows"] >= 3 and o
     )
-    picture = told["picture"]
+    picture = shown["picture"]
     assert [one["name"] for one in picture["listeners"]] == ["a", "b"]
     assert all(one["ready"] and not one["degraded"] and not one["error"] for one in picture["listeners"])
     assert picture["producer"]["clients"] == 2
     (letters,) = picture["letter_files"]
     assert (letters["path"], letters["fleet"], letters["error"]) == ("the fleet's list", True, "")
-    assert told["verdict"]["sentence"]
+    assert shown["verdict"]["sentence"]
 
 
 def test_an_event_that_is_stored_has_a_whole_story(stage: Stage):
@@ -66,7 +66,7 @@ def test_rows_are_paged(stage: Stage):
     assert stage.client.get("/api/events", params={"limit": 0}).status_code == 400
 
 
-def test_masked_fields_are_nowhere_in_what_is_told(stage: Stage):
+def test_masked_fields_are_nowhere_in_what_is_shown(stage: Stage):
     (event_id,) = stage.buried("refused", total=5)
     letter = stage.letter_of(event_id)
     assert letter["message"] == "card *** has no cover"
@@ -106,8 +106,8 @@ def test_the_story_of_a_dead_letter_says_what_to_do(stage: Stage):
     story = stage.get(f"/api/events/{event_id}")
     assert "Fix the cause and replay it" in story["sentence"]
     assert {"accepted", "attempt failed", "dead letter"} <= {one["what"] for one in story["steps"]}
-    told = until(lambda: (o := stage.get("/api/overview")["verdict"])["level"] == "warn" and o)
-    assert any("wait" in one["what"] for one in told["problems"])
+    shown = until(lambda: (o := stage.get("/api/overview")["verdict"])["level"] == "warn" and o)
+    assert any("wait" in one["what"] for one in shown["problems"])
 
 
 REFUSED: list[tuple[dict[str, str], int]] = [

@@ -56,7 +56,7 @@ def blocked(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Blocked]:
         one.follow()
 
 
-def test_a_blocked_key_is_told_by_the_console_the_command_and_the_metrics(stage: Stage, blocked: Blocked) -> None:
+def test_a_blocked_key_is_shown_by_the_console_the_command_and_the_metrics(stage: Stage, blocked: Blocked) -> None:
     assert blocked.key()["reason"] == "rejected"
     assert blocked.key()["since"] > 0
     said = subprocess.run(

@@ -175,24 +175,24 @@ def test_what_is_wrong_leads_to_the_runbook_and_back(page: Page, stage: Stage):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_drill_that_runs_is_told_in_every_view_and_its_name_when_asked(page: Page, stage: Stage, scheme: Scheme):
+def test_a_running_drill_is_shown_in_every_view_and_its_name_when_asked(page: Page, stage: Stage, scheme: Scheme):
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(color_scheme=scheme)
     open_view(page, stage, "overview")
-    told = page.locator("#drill")
+    reported = page.locator("#drill")
     expect(page.locator("#sentence")).not_to_have_text("Looking…")
-    expect(told).to_be_hidden()
+    expect(reported).to_be_hidden()
     stage.post("/api/drill", drill="redis-frozen", state="running")
-    expect(told.locator("summary")).to_contain_text("A drill is running")
+    expect(reported.locator("summary")).to_contain_text("A drill is running")
     stage.post("/api/drill", drill="redis-frozen", state="damaged")
-    expect(told.locator("summary")).to_contain_text("damages the system now")
+    expect(reported.locator("summary")).to_contain_text("damages the system now")
     page.get_by_role("link", name="Events").click()
-    expect(told.get_by_text("redis-frozen")).to_be_hidden()
-    told.locator("summary").press("Enter")
-    expect(told.get_by_text("redis-frozen: does damage")).to_be_visible()
+    expect(reported.get_by_text("redis-frozen")).to_be_hidden()
+    reported.locator("summary").press("Enter")
+    expect(reported.get_by_text("redis-frozen: does damage")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     stage.post("/api/drill", drill="redis-frozen", state="ended")
-    expect(told).to_be_hidden()
+    expect(reported).to_be_hidden()
 
 
 def test_a_replay_is_cancelled_by_its_button(page: Page, stage: Stage, tmp_path: Path):

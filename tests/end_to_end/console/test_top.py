@@ -26,9 +26,9 @@ def test_once_as_json_for_a_pipe(stage: Stage):
     done = subprocess.run(
         [executable("unlost"), "top", "--once", "--json"], env=environment(stage), capture_output=True, text=True
     )
-    told = json.loads(done.stdout)
-    assert [one["name"] for one in told["picture"]["listeners"]] == ["a", "b"]
-    assert done.returncode == (0 if told["verdict"]["level"] == "good" else 1), done.stderr
+    shown = json.loads(done.stdout)
+    assert [one["name"] for one in shown["picture"]["listeners"]] == ["a", "b"]
+    assert done.returncode == (0 if shown["verdict"]["level"] == "good" else 1), done.stderr
 
 
 def test_without_a_token_it_says_what_is_missing(stage: Stage):
@@ -38,7 +38,7 @@ def test_without_a_token_it_says_what_is_missing(stage: Stage):
     assert "set UNLOST_TOKEN" in done.stdout
 
 
-def test_who_cannot_be_reached_is_told_with_what_to_do():
+def test_an_unreachable_process_is_reported_with_what_to_do():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"

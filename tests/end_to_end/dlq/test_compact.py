@@ -26,11 +26,11 @@ def test_killed_at_any_point_nothing_that_waits_is_lost(tmp_path: Path):
     sidecar.append([Record(f"0123456789ab-e{i}", "archived" if i % 4 else "resolved", 1.0) for i in range(0, count, 2)])
     sidecar.close()
     whole = path.read_bytes()
-    told = sidecar_path(path).read_bytes()
+    shown = sidecar_path(path).read_bytes()
     unfinished = 0
     for number in range(10):
         path.write_bytes(whole)
-        sidecar_path(path).write_bytes(told)
+        sidecar_path(path).write_bytes(shown)
         process = subprocess.Popen([sys.executable, "-c", CODE, path], stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"1\n"
         time.sleep(0.03 * number)  # this chooses the point of the kill

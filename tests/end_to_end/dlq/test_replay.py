@@ -43,9 +43,9 @@ class Work:
 
     def report(self, *flags: str) -> dict:
         code, out, _ = self.run("--json", *flags)
-        told = json.loads(out)
-        assert told["exit_code"] == code
-        return told
+        shown = json.loads(out)
+        assert shown["exit_code"] == code
+        return shown
 
     def statuses(self) -> Counter:
         return Counter(one.status for one in states(self.path).values())
@@ -73,8 +73,8 @@ def work(tmp_path: Path) -> Work:
 def test_all_letters_are_stored_and_a_second_replay_has_nothing_to_do(work: Work):
     work.put(*({} for _ in range(50)))
     before = work.path.read_bytes()
-    told = work.report()
-    assert (told["exit_code"], told["report"]["stored"]) == (0, 50)
+    shown = work.report()
+    assert (shown["exit_code"], shown["report"]["stored"]) == (0, 50)
     assert (work.rows(), work.statuses()) == (50, {"resolved": 50})
     code, out, _ = work.run()
     assert code == 0
@@ -83,7 +83,7 @@ def test_all_letters_are_stored_and_a_second_replay_has_nothing_to_do(work: Work
     assert work.path.read_bytes() == before
 
 
-def test_a_dry_run_tells_the_plan_and_touches_nothing(work: Work):
+def test_a_dry_run_shows_the_plan_and_touches_nothing(work: Work):
     work.put({}, {})
     code, out, _ = work.run("--dry-run")
     assert (code, out) == (0, "to replay    2 (exhausted 2)\n")
@@ -119,21 +119,21 @@ def test_two_letters_of_one_event_run_one_after_the_other(work: Work):
     write(work.path, [letter("e", payload={"takes": 0.05})])
     other = msgspec.structs.replace(letter("e", payload={"takes": 0.05}), letter_id="another")
     write(work.path, [other])
-    told = work.report()
-    assert (told["exit_code"], work.rows()) == (0, 1)
+    shown = work.report()
+    assert (shown["exit_code"], work.rows()) == (0, 1)
 
 
 def test_raw_frames_are_tried_by_todays_rules(work: Work):
     write(work.path, [invalid("bad", b"\xff no json"), invalid("good", b'{"event_id":"late","payload":{}}')])
-    told = work.report()
-    assert (told["exit_code"], told["report"]["stored"], told["report"]["failed"]) == (1, 1, 1)
+    shown = work.report()
+    assert (shown["exit_code"], shown["report"]["stored"], shown["report"]["failed"]) == (1, 1, 1)
     assert "not UTF-8" in states(work.path)["0123456789ab-bad"].detail
 
 
 def test_canaries_must_all_be_stored(work: Work):
     work.put({}, {"fails": True}, *({} for _ in range(20)))
-    told = work.report("--canary", "3")
-    assert (told["exit_code"], told["report"]["resolved"], told["report"]["failed"]) == (4, 2, 1)
+    shown = work.report("--canary", "3")
+    assert (shown["exit_code"], shown["report"]["resolved"], shown["report"]["failed"]) == (4, 2, 1)
     (work.directory / "repaired").touch()
     assert work.run("--canary", "3")[0] == 0
     assert work.rows() == 22
@@ -141,10 +141,10 @@ def test_canaries_must_all_be_stored(work: Work):
 
 def test_failures_end_a_replay_at_their_limit(work: Work):
     work.put(*({"fails": True} for _ in range(40)))
-    told = work.report("--max-failures", "5", "--concurrency", "2")
-    assert told["exit_code"] == 4
-    assert 5 <= told["report"]["failed"] <= 6
-    assert "the limit is 5" in told["report"]["stopped"]
+    shown = work.report("--max-failures", "5", "--concurrency", "2")
+    assert shown["exit_code"] == 4
+    assert 5 <= shown["report"]["failed"] <= 6
+    assert "the limit is 5" in shown["report"]["stopped"]
 
 
 def test_limit_rate_and_filters_bound_a_replay(work: Work):
@@ -167,7 +167,7 @@ def test_letters_that_come_meanwhile_wait_for_the_next_replay(work: Work):
     assert work.report()["report"]["stored"] == 1
 
 
-def test_of_two_replays_at_once_the_second_is_told_who_holds_it(work: Work):
+def test_of_two_replays_at_once_the_second_reports_who_holds_it(work: Work):
     work.put({"hangs": True})
     process = work.start()
     until(lambda: work.runs() == ["e0"])
@@ -260,8 +260,8 @@ def test_letters_of_several_files_are_one_replay_with_one_limit_and_one_canary(w
     other = work.path.with_name("other.jsonl")
     work.put({}, {})
     write(other, [letter(name, payload={"fails": True}) for name in ("x", "y")])
-    told = work.report(str(other), "--canary", "3")
-    assert (told["plan"]["letters"], told["report"]["stored"], told["report"]["failed"], told["exit_code"]) == (
+    shown = work.report(str(other), "--canary", "3")
+    assert (shown["plan"]["letters"], shown["report"]["stored"], shown["report"]["failed"], shown["exit_code"]) == (
         4,
         2,
         1,

@@ -41,10 +41,10 @@ async def test_without_redis_it_is_ready_and_says_so_and_without_postgres_unread
         assert asked(one, "ready") == (200, {"status": "ready", "reasons": [], "remarks": []})
         own_valkey.stop()
         await until(one, lambda: one.health()["mode"] == "degraded" and one.is_ready())
-        status, told = asked(one, "ready")
-        assert (status, len(told["remarks"])) == (200, 1)
-        assert told["remarks"][0].startswith("degraded: claims are kept in PostgreSQL, without Redis (")
-        assert "Connection refused" in told["remarks"][0], "the reason the breaker opened"
+        status, shown = asked(one, "ready")
+        assert (status, len(shown["remarks"])) == (200, 1)
+        assert shown["remarks"][0].startswith("degraded: claims are kept in PostgreSQL, without Redis (")
+        assert "Connection refused" in shown["remarks"][0], "the reason the breaker opened"
         own_postgres.stop()
         await until(one, lambda: not one.is_ready())
         assert "PostgreSQL" in str(asked(one, "ready")[1]["reasons"])

@@ -75,11 +75,11 @@ def see_that_it_was_prompt(seen: Watched) -> None:
 async def test_what_never_ends_is_refused_and_costs_nothing(system: System, attack: Attackers, port: str):
     pid, url, health = place(system, port)
     with watching(pid, health) as seen:
-        told, _ = await asyncio.gather(
+        shown, _ = await asyncio.gather(
             attack(flooded, url, list(ENDLESS.values()), FLOOD),
             attack(flooded, url, list(BUSY.values()), 0 if port == "stream" else MEBIBYTE // 2),
         )
-    for name, answer in zip(ENDLESS, told, strict=True):
+    for name, answer in zip(ENDLESS, shown, strict=True):
         if name in HEADS and (port, name) != ("stream", "nothing"):  # it answers only requests
             assert re.match(rb"HTTP/1.1 (431|414) ", answer), (name, answer[:300])
     assert seen.growth < 5, seen.growth
@@ -105,10 +105,10 @@ async def test_half_sent_heads_end_in_ten_seconds_and_keep_no_probe_out(system: 
     """All ports at once, because each test waits ten seconds."""
     with ExitStack() as watchers:
         seen = [watchers.enter_context(watching(*place(system, port)[::2])) for port in PORTS[:3]]
-        told = await asyncio.gather(
+        shown = await asyncio.gather(
             *(attack(crowded, place(system, port)[1], [HALF_HEAD], count) for port, count in CROWDS.items())
         )
-    for answers in told[:3]:
+    for answers in shown[:3]:
         assert Counter(answer[:12] for answer in answers)[b"HTTP/1.1 408"] > 900
     for process, ports in zip(seen, (2, 1, 1), strict=True):
         assert process.files < ports * 1_200, "a thousand for each port, and some for its own needs"
@@ -127,10 +127,10 @@ async def test_half_sent_bodies_share_a_budget_and_end(system: System, attack: A
     }
     with ExitStack() as watchers:
         seen = [watchers.enter_context(watching(*place(system, port)[::2])) for port in half]
-        told = await asyncio.gather(
+        shown = await asyncio.gather(
             *(attack(crowded, place(system, port)[1], sent, 600, at_once=20) for port, sent in half.items())
         )
-    for answers in told:
+    for answers in shown:
         statuses = Counter(answer[9:12] for answer in answers)
         assert statuses[b"408"] + statuses[b"503"] + statuses[b""] == 600, statuses
         assert statuses[b"408"] > 100, statuses

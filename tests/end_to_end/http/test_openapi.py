@@ -67,13 +67,13 @@ def test_every_server_answers_as_it_describes_itself(system: System, subtests: p
     for server in ("listener", "producer", "console"):
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             with subtests.test(server=server, mode=mode.value):
-                see_that_it_answers_as_told(url_of(system, server), server, mode)
+                see_that_it_answers_as_described(url_of(system, server), server, mode)
     for server in ("listener", "console"):
         with subtests.test(server=server):
             see_that_any_id_can_be_looked_up(system, url_of(system, server))
 
 
-def see_that_it_answers_as_told(url: str, server: str, mode: GenerationMode) -> None:
+def see_that_it_answers_as_described(url: str, server: str, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     asked = 0
     for found in schema.get_all_operations():
@@ -99,8 +99,8 @@ def see_that_any_id_can_be_looked_up(system: System, url: str) -> None:
     with httpx.Client(base_url=url, trust_env=False, headers=OWN) as client:
 
         def known() -> bool:
-            told = client.get(f"/api/events/{quote(strange, safe='')}")
-            return told.json()["event_id"] == strange and bool(told.json()["row"])
+            shown = client.get(f"/api/events/{quote(strange, safe='')}")
+            return shown.json()["event_id"] == strange and bool(shown.json()["row"])
 
         system.listeners[0].wait_until(known, 20)
         assert client.get("/api/events/no%00text").status_code == 404, "PostgreSQL cannot store such text"

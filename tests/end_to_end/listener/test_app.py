@@ -173,7 +173,7 @@ async def test_a_route_says_how_often_and_after_which_errors_it_is_tried_again(s
     }  # fmt: skip
 
 
-async def test_the_test_kit_tells_what_a_listener_does(servers: dict) -> None:
+async def test_the_test_kit_reports_what_a_listener_does(servers: dict) -> None:
     events: list[tuple[str, str | None, object]] = [
         ("order", "order.created", {"sku": "a", "count": 2}),
         ("wrong", "order.created", {"sku": "a", "count": "2"}),

@@ -118,9 +118,9 @@ def name_of(family: PrometheusMetric) -> str:
     return f"{family.name}_total" if family.type == "counter" else str(family.name)
 
 
-def see_that_a_process_shows_what_is_told_of_it(url: str, told: tuple[Metric, ...]) -> None:
+def see_that_a_process_shows_what_is_told_of_it(url: str, reported: tuple[Metric, ...]) -> None:
     text = httpx.get(f"{url}/metrics", trust_env=False).text
-    labels = {one.name: set(one.labels) for one in told}
+    labels = {one.name: set(one.labels) for one in reported}
     shown = {
         name_of(family): (
             family.type,
@@ -132,7 +132,7 @@ def see_that_a_process_shows_what_is_told_of_it(url: str, told: tuple[Metric, ..
         for family in text_string_to_metric_families(text)
         if family.name.startswith("unlost_") and not family.name.endswith("_created")
     }
-    assert shown == {one.name: (one.kind, set(one.labels)) for one in told}
+    assert shown == {one.name: (one.kind, set(one.labels)) for one in reported}
 
 
 def see_that_every_rule_can_be_evaluated(prometheus: Prometheus) -> None:
@@ -254,5 +254,5 @@ def labels_of(name: str) -> set[str] | None:
         return set()
     if name in RECORDED:
         return {"outcome"}
-    told = TOLD.get(name) or TOLD.get(re.sub(r"_(bucket|sum|count)$", "", name))
-    return None if told is None else set(told.labels)
+    reported = TOLD.get(name) or TOLD.get(re.sub(r"_(bucket|sum|count)$", "", name))
+    return None if reported is None else set(reported.labels)

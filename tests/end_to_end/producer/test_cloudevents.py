@@ -55,11 +55,11 @@ async def test_listeners_get_data_as_payload_and_all_attributes(producer: Runnin
 
 def test_a_batch_has_an_answer_for_each(producer: RunningProducer) -> None:
     answer = post(producer, [EVENT, {**EVENT, "id": "2"}, {"id": "3"}, EVENT], BATCH)
-    told = [json.loads(line) for line in answer.text.splitlines()]
-    assert [(one["line"], one["status"]) for one in told] == [
+    shown = [json.loads(line) for line in answer.text.splitlines()]
+    assert [(one["line"], one["status"]) for one in shown] == [
         (1, "accepted"), (2, "accepted"), (3, "invalid"), (4, "duplicate"),
     ]  # fmt: skip
-    assert "needs the attribute specversion" in told[2]["error"]
+    assert "needs the attribute specversion" in shown[2]["error"]
     assert post(producer, b" [ ] ", BATCH).text == ""
 
 
@@ -79,9 +79,9 @@ def test_a_batch_has_an_answer_for_each(producer: RunningProducer) -> None:
 def test_what_is_no_batch_is_refused_after_the_events_before(
     producer: RunningProducer, body: bytes, statuses: list[str], why: str
 ) -> None:
-    told = [json.loads(line) for line in post(producer, body.replace(b"%b", GOOD), BATCH).text.splitlines()]
-    assert [one["status"] for one in told] == statuses
-    assert why in next(one["error"] for one in told if one["status"] == "invalid")
+    shown = [json.loads(line) for line in post(producer, body.replace(b"%b", GOOD), BATCH).text.splitlines()]
+    assert [one["status"] for one in shown] == statuses
+    assert why in next(one["error"] for one in shown if one["status"] == "invalid")
 
 
 def test_many_small_items_hold_nobody_up(producer: RunningProducer) -> None:
@@ -110,9 +110,9 @@ def test_many_small_items_hold_nobody_up(producer: RunningProducer) -> None:
 
 def test_an_item_that_is_too_large_is_not_read_to_its_end(producer: RunningProducer) -> None:
     answer = post(producer, b"[" + GOOD + b"," + b"[" * 3_000_000, BATCH)
-    told = [json.loads(line) for line in answer.text.splitlines()]
-    assert (answer.status_code, told[-1]["status"]) == (413, "too_large")
-    assert "item 2 has more than" in told[-1]["error"]
+    shown = [json.loads(line) for line in answer.text.splitlines()]
+    assert (answer.status_code, shown[-1]["status"]) == (413, "too_large")
+    assert "item 2 has more than" in shown[-1]["error"]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def listed(producer: RunningProducer, **asked: Any) -> list[dict]:
     return [json.loads(line) for line in producer.http.get("/api/journal", params=asked).text.splitlines()]
 
 
-def test_tells_each_outcome(producer: RunningProducer) -> None:
+def test_reports_each_outcome(producer: RunningProducer) -> None:
     first = producer.http.post("/publish", json=EVENT)
     again = producer.http.post("/publish", content=b'{ "payload": {"total": 1.0},\n "event_id": "a"}')
     other = producer.http.post("/publish", json={**EVENT, "payload": 2})
@@ -58,8 +58,8 @@ def test_survives_bad_bodies_on_each_way_in(producer: RunningProducer, body: byt
         answer = producer.http.post(path, content=body)
         assert answer.status_code == status, path
         assert answer.json()["error"]
-    told = producer.http.post("/publish/batch", content=body + b'\n{"event_id":"good"}')
-    assert json.loads(told.text.splitlines()[-1])["status"] == "accepted"
+    shown = producer.http.post("/publish/batch", content=body + b'\n{"event_id":"good"}')
+    assert json.loads(shown.text.splitlines()[-1])["status"] == "accepted"
     assert producer.http.get("/health/ready").status_code == 200
 
 
@@ -71,10 +71,10 @@ def test_an_extreme_number_never_kills_the_commit(producer: RunningProducer) -> 
 
 def test_answers_a_batch_line_by_line(producer: RunningProducer) -> None:
     lines = ['{"event_id":"a"}', "", "nonsense", '{"event_id":"a"}', '{"event_id":"b","payload":1}\r']
-    told = [
+    shown = [
         json.loads(line) for line in producer.http.post("/publish/batch", content="\n".join(lines)).text.splitlines()
     ]
-    assert [(one["line"], one["status"]) for one in told] == [
+    assert [(one["line"], one["status"]) for one in shown] == [
         (1, "accepted"),
         (3, "invalid"),
         (4, "duplicate"),
@@ -85,8 +85,8 @@ def test_answers_a_batch_line_by_line(producer: RunningProducer) -> None:
 
 def test_takes_a_large_batch_and_pages_through_it(producer: RunningProducer) -> None:
     body = "\n".join(json.dumps({"event_id": f"e{number}", "payload": number}) for number in range(5_000))
-    told = producer.http.post("/publish/batch", content=body).text.splitlines()
-    assert [(one["line"], one["status"]) for one in map(json.loads, told)] == [
+    shown = producer.http.post("/publish/batch", content=body).text.splitlines()
+    assert [(one["line"], one["status"]) for one in map(json.loads, shown)] == [
         (n + 1, "accepted") for n in range(5_000)
     ]
     first = listed(producer, limit=3_000)
@@ -98,10 +98,10 @@ def test_takes_a_large_batch_and_pages_through_it(producer: RunningProducer) -> 
 def test_answers_what_it_placed_of_a_body_that_is_refused_in_its_middle(producer: RunningProducer) -> None:
     lines = [json.dumps({"event_id": f"e{number}"}) for number in range(3_000)]
     answer = producer.http.post("/publish/batch", content="\n".join([*lines, "x" * 3_000_000]))
-    *told, last = map(json.loads, answer.text.splitlines())
+    *shown, last = map(json.loads, answer.text.splitlines())
     assert (answer.status_code, last["status"]) == (413, "too_large")
-    assert told, "lines are stored as they arrive"
-    assert [one["event_id"] for one in told] == [one["event_id"] for one in listed(producer, limit=5_000)]
+    assert shown, "lines are stored as they arrive"
+    assert [one["event_id"] for one in shown] == [one["event_id"] for one in listed(producer, limit=5_000)]
 
 
 def test_a_process_that_reads_large_batches_changes_no_answer_and_ends_with_the_producer(
@@ -110,8 +110,8 @@ def test_a_process_that_reads_large_batches_changes_no_answer_and_ends_with_the_
     def publish(run: int) -> list[tuple[int, str]]:
         lines = [json.dumps({"event_id": f"{run}-{number}", "payload": number}) for number in range(2_000)]
         lines[1_700] = '{"event_id":"twice","payload":{"a":1,"a":2}}'
-        told = producer.http.post("/publish/batch", content="\n".join(lines)).text.splitlines()
-        return [(one["line"], one["status"]) for one in map(json.loads, told)]
+        shown = producer.http.post("/publish/batch", content="\n".join(lines)).text.splitlines()
+        return [(one["line"], one["status"]) for one in map(json.loads, shown)]
 
     for run in range(10):
         assert publish(run) == [(line, "invalid" if line == 1_701 else "accepted") for line in range(1, 2_001)]
@@ -213,9 +213,9 @@ def test_shows_health_metrics_description_and_page(producer: RunningProducer) ->
 
 @pytest.mark.parametrize("producer", [{"LISTENERS": "http://127.0.0.1:9"}], indirect=True)
 def test_names_a_listener_that_is_away(producer: RunningProducer) -> None:
-    told = producer.http.get("/api/follow?ids=a,b").json()
-    assert told["outcomes"] == {"a": [], "b": []}
-    assert list(told["away"]) == ["http://127.0.0.1:9"]
+    shown = producer.http.get("/api/follow?ids=a,b").json()
+    assert shown["outcomes"] == {"a": [], "b": []}
+    assert list(shown["away"]) == ["http://127.0.0.1:9"]
     assert producer.http.get("/api/follow").status_code == 400
 
 

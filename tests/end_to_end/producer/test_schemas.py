@@ -51,10 +51,10 @@ def test_a_payload_is_held_to_the_schema_of_its_type(
     answers = [producer.http.post(path, json=named) for path in ("/publish", "/api/v1/ddup_service/events")]
     answers.append(producer.http.post("/publish/batch", content=json.dumps({**named, "event_id": "f"})))
     for answer in answers:
-        told = answer.json()
-        assert told["status"] in (("invalid",) if why else ("accepted", "duplicate"))
-        assert (why or "") in told.get("error", "")
-        assert len(told.get("error", "")) <= 400
+        shown = answer.json()
+        assert shown["status"] in (("invalid",) if why else ("accepted", "duplicate"))
+        assert (why or "") in shown.get("error", "")
+        assert len(shown.get("error", "")) <= 400
     assert [answer.status_code for answer in answers] == [400, 400, 200] if why else [202, 409, 200]
 
 
@@ -62,8 +62,8 @@ def test_a_batch_keeps_the_lines_that_fit(producer: RunningProducer) -> None:
     lines = [
         json.dumps({"event_id": str(n), "type": "order", "payload": {"sku": n if n % 7 else "a"}}) for n in range(700)
     ]
-    told = map(json.loads, producer.http.post("/publish/batch", content="\n".join(lines)).text.splitlines())
-    assert [one["status"] for one in told] == ["invalid" if n % 7 else "accepted" for n in range(700)]
+    shown = map(json.loads, producer.http.post("/publish/batch", content="\n".join(lines)).text.splitlines())
+    assert [one["status"] for one in shown] == ["invalid" if n % 7 else "accepted" for n in range(700)]
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ async def test_an_orderly_end_says_goodbye_with_1001(producer: RunningProducer) 
         assert closed.value.rcvd.code == 1001
 
 
-async def test_a_journal_restored_from_its_backup_tells_of_the_gap(producer: RunningProducer) -> None:
+async def test_a_journal_restored_from_its_backup_announces_the_gap(producer: RunningProducer) -> None:
     publish(producer, "a", "b")
     backup = producer.journal.with_name("backup")
     with closing(sqlite3.connect(producer.journal)) as source, closing(sqlite3.connect(backup)) as copy:
@@ -253,8 +253,12 @@ async def test_what_a_group_has_not_read_is_kept_and_publishing_refused(producer
         await client.send(json.dumps({"group": "unlost", "settled": frames[99]["cursor"]}))
         await until(lambda: producer.http.get("/health/ready").status_code == 200)
     assert (await asyncio.to_thread(fill, producer, 3, 150)).status_code == 200
-    told = groups()
-    assert (told["dropped_unread"], told["groups"][0]["group"], told["groups"][0]["unread"]) == (0, "unlost", 53)
+    reported = groups()
+    assert (reported["dropped_unread"], reported["groups"][0]["group"], reported["groups"][0]["unread"]) == (
+        0,
+        "unlost",
+        53,
+    )
 
 
 @pytest.mark.parametrize("producer", [FULL], indirect=True)
@@ -287,9 +291,12 @@ async def test_a_group_is_forgotten_while_the_producer_runs(producer: RunningPro
         file.execute("update groups set at = at - 100")
     assert (await asyncio.to_thread(ops, "forget", "old")).returncode == 0
     await until(lambda: producer.http.get("/health/ready").status_code == 200)
-    told = producer.http.get("/api/journal/groups").json()
-    assert told["dropped_unread"] > 40
-    assert (told["groups"][0]["forgotten"], told["groups"][0]["dropped_unread"]) == (True, told["dropped_unread"])
+    reported = producer.http.get("/api/journal/groups").json()
+    assert reported["dropped_unread"] > 40
+    assert (reported["groups"][0]["forgotten"], reported["groups"][0]["dropped_unread"]) == (
+        True,
+        reported["dropped_unread"],
+    )
     assert (await asyncio.to_thread(ops, "forget", "old")).returncode == 2
 
 

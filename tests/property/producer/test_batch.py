@@ -51,15 +51,15 @@ def in_pieces(body: bytes, cuts: list[int]) -> list[bytes]:
 
 def one_by_one(journal: SqliteJournal, body: bytes, *, redeliver: bool) -> bytes:
     """The expected answer."""
-    told = []
+    shown = []
     for number, line in enumerate(map(bytes.strip, body.split(b"\n")), 1):
         try:
             if line:
                 one = publication(line, max_bytes=LIMIT, redeliver=redeliver)
-                told.append(answer(journal.append([[one]], 1.0).placed[0], one.event_id, number))
+                shown.append(answer(journal.append([[one]], 1.0).placed[0], one.event_id, number))
         except NotAccepted as refused:
-            told.append(answer(refused, refused.event_id, number))
-    return msgspec.json.Encoder().encode_lines(told)
+            shown.append(answer(refused, refused.event_id, number))
+    return msgspec.json.Encoder().encode_lines(shown)
 
 
 async def published(
@@ -84,10 +84,10 @@ async def published(
             yield piece
 
     run = asyncio.create_task(publisher.run())
-    status, told = await batch.run(chunks())
+    status, shown = await batch.run(chunks())
     run.cancel()
     await asyncio.wait([run])
-    return status, told.whole()
+    return status, shown.whole()
 
 
 def read(journal: SqliteJournal) -> list[tuple[int, str, bytes, bytes]]:
@@ -108,8 +108,8 @@ def test_each_line_of_a_body_is_answered_and_placed_as_if_alone(
         alone, together = SqliteJournal(Path(directory) / "alone"), SqliteJournal(Path(directory) / "together")
         due = one_by_one(alone, body, redeliver=redeliver).replace(alone.timelines.stem.encode(), b"here")
         reading = ReadingHere(max_bytes=LIMIT) if near else ParseWorker(max_bytes=LIMIT, cores=1)
-        status, told = asyncio.run(published(together, body, in_pieces(body, cuts), reading, redeliver=redeliver))
-        assert (status, told.replace(together.timelines.stem.encode(), b"here")) == (200, due)
+        status, shown = asyncio.run(published(together, body, in_pieces(body, cuts), reading, redeliver=redeliver))
+        assert (status, shown.replace(together.timelines.stem.encode(), b"here")) == (200, due)
         assert read(together) == read(alone)
         alone.close()
         together.close()
@@ -121,24 +121,24 @@ async def test_whole_lines_are_read_together_wherever_a_body_is_cut(tmp_path: Pa
     body = b"".join(b'{"event_id":"e%d","payload":1}%b' % (number, line_end) for number in range(3_000))
     journal, reading = SqliteJournal(tmp_path / "journal"), ReadingHere(max_bytes=LIMIT)
     pieces = [body[first : first + size] for first in range(0, len(body), size)]
-    status, told = await published(journal, body, pieces, reading, redeliver=False)
+    status, shown = await published(journal, body, pieces, reading, redeliver=False)
     assert status == 200
-    assert [one["line"] for one in msgspec.json.Decoder().decode_lines(told)] == list(range(1, 3_001))
+    assert [one["line"] for one in msgspec.json.Decoder().decode_lines(shown)] == list(range(1, 3_001))
     assert reading.read == 3_000, "none needed a closer look"
     assert journal.bounds() == (0, 3_000)
     journal.close()
 
 
 @pytest.mark.parametrize("line", [b"x\n", b'{"event_id":"e","payload":1}\n'])
-async def test_reads_no_more_of_a_body_whose_answers_are_too_large_and_tells_what_it_has(
+async def test_reads_no_more_of_a_body_whose_answers_are_too_large_and_reports_what_it_has(
     tmp_path: Path, line: bytes
 ) -> None:
     pieces = [line * LINES_AT_ONCE] * (UNDER_WAY + 8)
     journal, reading = SqliteJournal(tmp_path / "journal"), ParseWorker(max_bytes=LIMIT, cores=1)
-    status, told = await published(
+    status, shown = await published(
         journal, b"".join(pieces), pieces, reading, redeliver=True, most_answer_bytes=40 * LINES_AT_ONCE
     )
-    *lines, last = msgspec.json.Decoder().decode_lines(told)
+    *lines, last = msgspec.json.Decoder().decode_lines(shown)
     assert (status, last["status"]) == (413, "too_large")
     assert [one["line"] for one in lines] == list(range(1, len(lines) + 1))
     assert LINES_AT_ONCE <= len(lines) <= LINES_AT_ONCE * (UNDER_WAY + 2)

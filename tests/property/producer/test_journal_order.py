@@ -25,18 +25,18 @@ def test_reads_back_each_accepted_event_once_in_order(batches: list[list[tuple[s
                 Publication(i, hashlib.sha256(p.encode()).digest(), f'{{"event_id":"{i}","payload":{p}}}'.encode(), r)
                 for i, p, r in batch
             ]
-            told = []
+            shown = []
             for event_id, payload, redeliver in batch:
                 if event_id not in content:
-                    told.append("accepted")
+                    shown.append("accepted")
                     content[event_id] = payload
                 elif content[event_id] != payload:
-                    told.append("conflict")
+                    shown.append("conflict")
                 else:
-                    told.append("redelivered" if redeliver else "duplicate")
-                if told[-1] in ("accepted", "redelivered"):
+                    shown.append("redelivered" if redeliver else "duplicate")
+                if shown[-1] in ("accepted", "redelivered"):
                     expected.append((event_id, payload))
-            assert [placed.status for placed in journal.append([made], 1.0).placed] == told
+            assert [placed.status for placed in journal.append([made], 1.0).placed] == shown
         read = [(entry.event_id, entry.body.decode()[-2]) for entry in journal.read(0, 1_000)]
         assert read == expected
         journal.close()

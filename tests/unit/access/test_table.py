@@ -42,7 +42,7 @@ def test_no_token_is_known_by_an_empty_digest():
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "shown"),
     [
         (b"nonsense", "line 1"),
         (b"[]", "line 1"),
@@ -57,8 +57,8 @@ def test_no_token_is_known_by_an_empty_digest():
         (b"[" * 100_000, "line 1"),
     ],
 )
-def test_a_wrong_line_is_refused_with_its_number(line: bytes, told: str):
-    with pytest.raises(WrongTokens, match=told):
+def test_a_wrong_line_is_refused_with_its_number(line: bytes, shown: str):
+    with pytest.raises(WrongTokens, match=shown):
         read_entries(line)
 
 

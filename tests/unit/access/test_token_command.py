@@ -61,7 +61,7 @@ def test_people_of_a_group_get_rights_and_no_token(file: Path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "shown"),
     [
         (("create", "a", "--rights", "everything"), "not everything"),
         (("create", "a", "--rights", ","), "not nothing"),
@@ -72,12 +72,12 @@ def test_people_of_a_group_get_rights_and_no_token(file: Path):
         (("revoke", "nobody"), "nobody has no token"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_changes_nothing(file: Path, arguments: tuple[str, ...], told: str):
+def test_a_mistake_is_one_sentence_and_changes_nothing(file: Path, arguments: tuple[str, ...], shown: str):
     run("create", "taken")
     before = file.read_bytes()
     refused = run(*arguments)
     assert refused.exit_code == 2
-    assert told in refused.output
+    assert shown in refused.output
     assert file.read_bytes() == before
 
 

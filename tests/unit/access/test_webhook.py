@@ -49,7 +49,7 @@ def test_a_wrong_secret_is_named_by_its_line_and_not_shown(text: str, why: str):
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "shown"),
     [
         (b'{"a":1}', b'{"event_id":"k\\"","a":1}'),
         (b" \n{}", b'{"event_id":"k\\""}'),
@@ -59,5 +59,5 @@ def test_a_wrong_secret_is_named_by_its_line_and_not_shown(text: str, why: str):
         (b"[" * 100_000, b"[" * 100_000),
     ],
 )
-def test_an_event_without_an_id_gets_that_of_the_request(body: bytes, told: bytes):
-    assert with_id(body, 'k"') == told
+def test_an_event_without_an_id_gets_that_of_the_request(body: bytes, shown: bytes):
+    assert with_id(body, 'k"') == shown

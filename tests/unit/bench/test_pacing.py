@@ -53,7 +53,7 @@ def test_each_is_due_at_its_own_time_and_all_are_answered(monkeypatch: pytest.Mo
     assert [later - earlier for earlier, later in pairwise(due)] == pytest.approx([1e-4] * 49, abs=1e-6)
 
 
-def test_an_answer_that_is_no_success_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_no_success_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "CONNECTIONS", 3)
     with (
         server(b"503 Service Unavailable") as (host, port, _),
@@ -63,7 +63,7 @@ def test_an_answer_that_is_no_success_is_told(monkeypatch: pytest.MonkeyPatch) -
         publisher.send([request("/publish", b"{}")], 1_000.0)
 
 
-def test_answers_are_told_apart() -> None:
+def test_answers_are_distinguished() -> None:
     one = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n"
     assert answer_in(one + b"{") is None
     assert answer_in(one[:-2]) is None

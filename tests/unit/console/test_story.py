@@ -34,13 +34,13 @@ def letter(status: str = "open", at: str | None = None) -> dict:
 
 
 def test_steps_of_everybody_stand_in_the_order_of_time():
-    told = steps(
+    shown = steps(
         JOURNAL,
         ROW,
         [listener("b", {"at": 100.6, "what": "claimed", "detail": ""})],
         [letter("resolved", "1970-01-01T00:01:50Z")],
     )
-    assert [(one.who, one.what) for one in told] == [
+    assert [(one.who, one.what) for one in shown] == [
         ("producer", "accepted"),
         ("b", "claimed"),
         ("PostgreSQL", "row"),
@@ -50,11 +50,11 @@ def test_steps_of_everybody_stand_in_the_order_of_time():
     ]
 
 
-def test_what_a_letter_tells_is_not_told_again_by_its_listener():
+def test_what_a_letter_says_is_not_repeated_by_its_listener():
     failed = [{"at": at, "what": "failed", "detail": "no stock"} for at in (95.0, 101.01)]
     buried = {"at": 102.02, "what": "buried", "detail": "exhausted"}
-    told = steps(None, None, [listener("a", *failed, buried), listener("b", buried)], [letter()])
-    assert [(one.who, one.what) for one in told] == [
+    shown = steps(None, None, [listener("a", *failed, buried), listener("b", buried)], [letter()])
+    assert [(one.who, one.what) for one in shown] == [
         ("a", "failed"),
         ("a", "attempt failed"),
         ("a", "dead letter"),
@@ -89,7 +89,7 @@ def test_what_a_letter_tells_is_not_told_again_by_its_listener():
         (None, [listener("a")], [], "Accepted and in the journal"),
     ],
 )
-def test_the_end_is_told_in_one_sentence(row: dict | None, listeners: list, letters: list, begins: str):
+def test_the_end_is_reported_in_one_sentence(row: dict | None, listeners: list, letters: list, begins: str):
     assert sentence("e", JOURNAL, row, listeners, letters).startswith(begins)
 
 

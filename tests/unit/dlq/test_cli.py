@@ -56,7 +56,7 @@ def test_list_filters_limits_and_speaks_json(path: Path):
     assert "the latest 1 of 4" in run("list", path, "--limit", 1).stderr
 
 
-def test_show_tells_all_of_a_letter_by_any_of_its_ids(path: Path):
+def test_show_prints_all_of_a_letter_by_any_of_its_ids(path: Path):
     for wanted in ("a", "0123456789ab-a"):
         out = run("show", wanted, path).stdout
         assert "attempt 1    2023-11-14T22:13:20.000000Z handle transient ValueError: no such order 17" in out
@@ -75,8 +75,8 @@ def test_groups_put_failures_together_that_differ_in_numbers_alone(path: Path):
 
 
 def test_stats_count(path: Path):
-    told = json.loads(run("stats", path, "--json").stdout)
-    assert (told["letters"], told["waiting"], told["by_state"]) == (4, 3, {"open": 3, "resolved": 1})
+    reported = json.loads(run("stats", path, "--json").stdout)
+    assert (reported["letters"], reported["waiting"], reported["by_state"]) == (4, 3, {"open": 3, "resolved": 1})
     assert "reason    exhausted 2, " in run("stats", path).stdout
 
 
@@ -117,8 +117,8 @@ def test_verify_ends_with_one_where_a_line_is_damaged(path: Path):
     assert run("verify", path).stdout == "4 letters and 1 state are whole, 0 lines damaged\n"
     with path.open("ab") as file:
         file.write(b'{"torn')
-    told = json.loads(run("verify", path, "--json", code=1).stdout)
-    assert (told["letters"], len(told["damaged"])) == (4, 1)
+    reported = json.loads(run("verify", path, "--json", code=1).stdout)
+    assert (reported["letters"], len(reported["damaged"])) == (4, 1)
     assert "letters.jsonl  " in run("verify", path, code=1).stdout
     assert "skipped 6 bytes" in run("list", path).stderr
 
@@ -168,9 +168,9 @@ def test_a_function_transforms_a_group_and_what_it_cannot_is_named(path: Path, m
     (path.parent / "upgrades.py").write_text("def second(payload):\n    return payload | {'n': payload['n'] + 1}\n")
     monkeypatch.chdir(path.parent)
     monkeypatch.syspath_prepend(path.parent)
-    told = json.loads(run("transform", path, "--with", "upgrades:second", "--all", "--json", code=1).stdout)
-    assert (told["dry_run"], told["changed"], told["refused"]) == (True, 2, 1)
-    assert "no JSON object" in told["refusals"][0]["why"]
+    reported = json.loads(run("transform", path, "--with", "upgrades:second", "--all", "--json", code=1).stdout)
+    assert (reported["dry_run"], reported["changed"], reported["refused"]) == (True, 2, 1)
+    assert "no JSON object" in reported["refusals"][0]["why"]
     assert "made 2 versions" in run("transform", path, "--with", "upgrades:second", "--type", "order", "--yes").stdout
     assert "2 unchanged" in run("transform", path, "--with", "upgrades:second", "--type", "order", "--yes").stdout
 

@@ -39,7 +39,7 @@ def test_a_second_writer_is_refused_with_a_sentence(tmp_path: Path):
     DeadLetterFile(tmp_path / "letters.jsonl").close()
 
 
-def test_a_missing_directory_is_told_at_the_start(tmp_path: Path):
+def test_a_missing_directory_is_reported_at_the_start(tmp_path: Path):
     with pytest.raises(FileError, match="create its directory"):
         DeadLetterFile(tmp_path / "none" / "letters.jsonl")
 
@@ -98,7 +98,7 @@ def test_a_file_that_is_taken_away_is_opened_anew(tmp_path: Path):
     assert (ids(tmp_path / "old.jsonl"), ids(path)) == (["a"], ["b"])
 
 
-def test_a_damaged_line_is_told_with_its_offset_and_its_neighbours_live(tmp_path: Path):
+def test_a_damaged_line_is_reported_with_its_offset_and_its_neighbours_live(tmp_path: Path):
     path = write(tmp_path / "letters.jsonl", [letter("a"), letter("b"), letter("c")])
     lines = path.read_bytes().split(b"\n")
     lines[1] = lines[1].replace(b'"n": 1', b'"n": 2')

@@ -55,7 +55,7 @@ def test_other_failures_are_other_groups(one: tuple[str, str], other: tuple[str,
     assert of(*one) != of(*other)
 
 
-def test_a_constraint_tells_failures_of_the_database_apart() -> None:
+def test_a_constraint_distinguishes_failures_of_the_database() -> None:
     def violated(name: str) -> str:
         message = f'duplicate key value violates unique constraint "{name}"'
         return fingerprint("exhausted", "UniqueViolationError", message, "23505", "handle", None)

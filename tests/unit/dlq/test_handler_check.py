@@ -24,7 +24,7 @@ def test_who_has_it_may_go_on(mine: str | None, live: list[tuple[str, str | None
 
 
 @pytest.mark.parametrize(
-    ("mine", "live", "letters", "told"),
+    ("mine", "live", "letters", "shown"),
     [
         (
             None, [("b", SHOP), ("a", "shop:handle@7")], [],
@@ -62,9 +62,9 @@ def test_who_has_it_may_go_on(mine: str | None, live: list[tuple[str, str | None
     ],
 )  # fmt: skip
 def test_who_has_not_is_refused(
-    mine: str | None, live: list[tuple[str, str | None]], letters: list[str | None], told: str
+    mine: str | None, live: list[tuple[str, str | None]], letters: list[str | None], shown: str
 ) -> None:
-    assert refusal(mine, live, letters) == told
+    assert refusal(mine, live, letters) == shown
 
 
 def test_letters_are_replayed_in_their_own_group() -> None:

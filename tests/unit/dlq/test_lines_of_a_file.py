@@ -71,8 +71,8 @@ def test_a_line_has_its_whole_length_and_no_more_bytes_than_allowed(path: Path, 
     path.write_bytes(b"first\n\n" + b"x" * length + end + (b"last\n" if end else b""))
     first, long, *last = read_lines(path, max_line=10)
     assert first == (0, b"first", 5, True)
-    offset, line, told, ended = long
-    assert (offset, told, ended) == (7, length, end == b"\n")
+    offset, line, shown, ended = long
+    assert (offset, shown, ended) == (7, length, end == b"\n")
     assert line == b"x" * (length if whole else 11)
     assert last == ([(7 + length + 1, b"last", 4, True)] if end else [])
 
@@ -118,7 +118,7 @@ def test_nothing_to_append_makes_no_file(path: Path):
     assert not path.exists()
 
 
-def test_a_write_that_fails_and_cannot_be_cut_back_is_told_as_the_failed_write(
+def test_a_write_that_fails_and_cannot_be_cut_back_is_reported_as_the_failed_write(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def fails(*_: object) -> None:
@@ -133,8 +133,8 @@ def test_a_write_that_fails_and_cannot_be_cut_back_is_told_as_the_failed_write(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_an_error_of_its_own(path: Path, number: int):
-    told = f"cannot write {path}: there is no room .*; free some space"
-    with pytest.raises(DiskFull, match=told), file_errors(path, "write"):
+    shown = f"cannot write {path}: there is no room .*; free some space"
+    with pytest.raises(DiskFull, match=shown), file_errors(path, "write"):
         raise OSError(number, os.strerror(number))
 
 

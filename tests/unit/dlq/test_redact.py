@@ -38,15 +38,15 @@ def letter(message: str, event: dict):
 
 
 def test_a_field_is_masked_by_its_name_at_any_depth():
-    told = Redactor(["card", "IBAN"]).value({"a": [{"card": [1, {"x": 2}]}], "iban": None, "Card": 1, "total": 3})
-    assert told == {"a": [{"card": MASK}], "iban": MASK, "Card": MASK, "total": 3}
+    reported = Redactor(["card", "IBAN"]).value({"a": [{"card": [1, {"x": 2}]}], "iban": None, "Card": 1, "total": 3})
+    assert reported == {"a": [{"card": MASK}], "iban": MASK, "Card": MASK, "total": 3}
 
 
 def test_a_path_masks_where_it_ends_and_lists_do_not_count():
-    told = Redactor(["customer.card"]).value(
+    reported = Redactor(["customer.card"]).value(
         {"customer": [{"Card": 1, "x": {"card": 2}}], "card": 3, "customer.card": 4}
     )
-    assert told == {"customer": [{"Card": MASK, "x": {"card": 2}}], "card": 3, "customer.card": MASK}
+    assert reported == {"customer": [{"Card": MASK, "x": {"card": 2}}], "card": 3, "customer.card": MASK}
 
 
 def test_a_name_is_no_end_of_a_longer_name():
@@ -54,8 +54,8 @@ def test_a_name_is_no_end_of_a_longer_name():
 
 
 def test_the_value_at_a_path_is_masked_in_texts():
-    told = Redactor(["buyer.card"]).text(f"{CARD} and 4222", {"buyer": {"card": CARD}, "card": "4222"})
-    assert told == f"{MASK} and 4222"
+    reported = Redactor(["buyer.card"]).text(f"{CARD} and 4222", {"buyer": {"card": CARD}, "card": "4222"})
+    assert reported == f"{MASK} and 4222"
 
 
 def test_of_a_traceback_the_places_are_kept_and_the_texts_are_not():
@@ -81,19 +81,19 @@ def test_without_names_nothing_is_changed(value: object):
     )
 )
 def test_what_stands_below_a_masked_name_is_nowhere_in_what_is_shown(value: object):
-    told = json.dumps(Redactor(["hidden"]).value({"hidden": value, "beside": 1}))
-    assert "SECRET" not in told
+    reported = json.dumps(Redactor(["hidden"]).value({"hidden": value, "beside": 1}))
+    assert "SECRET" not in reported
 
 
 def test_a_letter_shows_its_masked_values_nowhere():
     event = {"event_id": "e", "payload": {"card": CARD, "pin": 12345, "total": 1}}
-    told = redacted(letter(f"card {CARD} with pin 12345 refused for 1", event), Redactor(["card", "pin"]))
-    text = json.dumps({**letter_values(told), "event": told.event.decode()})
+    reported = redacted(letter(f"card {CARD} with pin 12345 refused for 1", event), Redactor(["card", "pin"]))
+    text = json.dumps({**letter_values(reported), "event": reported.event.decode()})
     assert CARD not in text
     assert "12345" not in text
-    assert told.message == f"card {MASK} with pin {MASK} refused for 1"
-    assert told.event is not None
-    assert json.loads(told.event)["payload"] == {"card": MASK, "pin": MASK, "total": 1}
+    assert reported.message == f"card {MASK} with pin {MASK} refused for 1"
+    assert reported.event is not None
+    assert json.loads(reported.event)["payload"] == {"card": MASK, "pin": MASK, "total": 1}
 
 
 def test_a_frame_that_cannot_be_parsed_is_withheld_whole():
@@ -106,9 +106,9 @@ def test_a_frame_that_cannot_be_parsed_is_withheld_whole():
         instance="a",
         source=None,
     )
-    told = redacted(frame, Redactor(["card"]))
-    assert told.raw == UNREADABLE
-    assert told.message == WITHHELD
+    reported = redacted(frame, Redactor(["card"]))
+    assert reported.raw == UNREADABLE
+    assert reported.message == WITHHELD
 
 
 def test_a_text_about_unknown_content_is_withheld_only_where_something_is_masked():

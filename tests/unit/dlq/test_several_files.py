@@ -103,13 +103,13 @@ def test_letters_are_listed_in_the_order_of_time_each_with_its_file(data: Path):
 def test_sums_go_over_all_files(data: Path):
     (group,) = json.loads(run("groups", data, "--json").stdout)
     assert (group["letters"], group["first_at"]) == (3, "1970-01-01T00:00:10.000000Z")
-    told = json.loads(run("stats", data, "--json").stdout)
-    assert (told["letters"], told["bytes"]) == (3, sum(one.stat().st_size for one in letter_files([data])))
+    shown = json.loads(run("stats", data, "--json").stdout)
+    assert (shown["letters"], shown["bytes"]) == (3, sum(one.stat().st_size for one in letter_files([data])))
     assert [json.loads(line)["event_id"] for line in run("export", data).stdout.splitlines()] == ["a1", "a2", "b1"]
     assert run("verify", data).stdout == "3 letters and 0 states are whole, 0 lines damaged\n"
 
 
-def test_damage_is_told_with_its_file(data: Path):
+def test_damage_is_reported_with_its_file(data: Path):
     with (data / "b" / "failed_events.jsonl").open("ab") as file:
         file.write(b'{"torn')
     (damage,) = json.loads(run("verify", data, "--json", code=1).stdout)["damaged"]

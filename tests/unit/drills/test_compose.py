@@ -40,7 +40,7 @@ async def test_a_container_that_cannot_be_asked_has_no_empty_files(tmp_path: Pat
         await compose.files("listener-a", ["one"])
 
 
-async def test_a_call_that_never_ends_is_ended_and_told(tmp_path: Path):
+async def test_a_call_that_never_ends_is_ended_and_reported(tmp_path: Path):
     pid = tmp_path / "pid"
     compose = Compose(
         engine(tmp_path, f"echo $$ > {shlex.quote(str(pid))}.new; mv {pid}.new {pid}; exec sleep 600"), seconds=5
@@ -51,14 +51,14 @@ async def test_a_call_that_never_ends_is_ended_and_told(tmp_path: Path):
         os.kill(int(pid.read_text()), 0)
 
 
-async def test_a_command_that_is_not_there_is_told():
+async def test_a_command_that_is_not_there_is_reported():
     with pytest.raises(StageError, match="give --compose-command"):
         await Compose("/nowhere/docker compose").run("ps")
 
 
 def settings(handler: str, lease: float) -> str:
-    told = f'{{"handler": "{handler}", "lease": {lease}}}'
-    return f"case $1 in ps) printf '%s\\n' {SERVICES};; exec) echo '{told}';; esac"
+    shown = f'{{"handler": "{handler}", "lease": {lease}}}'
+    return f"case $1 in ps) printf '%s\\n' {SERVICES};; exec) echo '{shown}';; esac"
 
 
 @pytest.mark.parametrize("handler", ["", "shop.orders:handle"])

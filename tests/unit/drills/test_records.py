@@ -24,5 +24,5 @@ async def test_an_audit_that_finds_no_file_says_so(tmp_path: Path, monkeypatch: 
     stage.producer_url = layout.producer_url
     monkeypatch.setattr(LocalStage, "database_url", "postgresql://nobody@127.0.0.1:1/none")
     assert audited is vars(local_stage)["audited"]
-    [told] = await stage.audit_of(layout, "unlost")
-    assert told.startswith(f"unlost audit of group unlost: there is no dead-letter file {layout.letter_files[0]}")
+    [shown] = await stage.audit_of(layout, "unlost")
+    assert shown.startswith(f"unlost audit of group unlost: there is no dead-letter file {layout.letter_files[0]}")

@@ -26,7 +26,7 @@ from unlost.listener.core.gap import Gap
 from unlost.listener.observe.changes import ALIKE_SECONDS, MOST, Change, Changes
 
 
-def told(*facts, apart: float = 1.0) -> Changes:
+def shown(*facts, apart: float = 1.0) -> Changes:
     clock = Clock()
     changes = Changes(clock)
     for fact in facts:
@@ -35,14 +35,14 @@ def told(*facts, apart: float = 1.0) -> Changes:
     return changes
 
 
-def test_what_is_lacking_is_told_since_when_it_was_first_lost():
+def test_what_is_lacking_is_reported_since_when_it_was_first_lost():
     lost = (
         BreakerChanged("redis", "open"), BreakerChanged("redis", "half-open"), BreakerChanged("redis", "open"),
         PlacesDeclared(("postgres:1",), True), ClaimingChanged(False, "away"), SourceLost("ws", "reset", 1.0),
         SourceLost("ws", "refused", 2.0), ReadingPaused("full"), DeadLetterFileFailed("no room"),
         StoringPaused("locked"),
     )  # fmt: skip
-    assert told(*lost).since() == {
+    assert shown(*lost).since() == {
         "redis": 100.0, "degraded": 103.0, "claims": 104.0, "source": 105.0, "reading": 107.0, "dead_letters": 108.0,
         "storing": 109.0,
     }  # fmt: skip
@@ -50,7 +50,7 @@ def test_what_is_lacking_is_told_since_when_it_was_first_lost():
         BreakerChanged("redis", "closed"), PlacesDeclared(("redis:1",), False), ClaimingChanged(True, ""),
         SourceConnected("ws", None), ReadingResumed(1.0), DeadLetterFileRecovered(), StoringResumed(1.0),
     )  # fmt: skip
-    assert told(*lost, *found).since() == {}
+    assert shown(*lost, *found).since() == {}
 
 
 def test_what_repeats_itself_is_one_entry_though_other_things_happen_between():
@@ -59,28 +59,28 @@ def test_what_repeats_itself_is_one_entry_though_other_things_happen_between():
         BreakerChanged("redis", "half-open"),
         BreakerChanged("redis", "closed"),
     ] * 3
-    assert told(*flapping, EventsTakenOver(["x", "y"])).lately() == [
+    assert shown(*flapping, EventsTakenOver(["x", "y"])).lately() == [
         Change(106.0, "breaker_changed", "redis open", 3, 100.0),
         Change(108.0, "breaker_changed", "redis closed", 3, 102.0),
         Change(109.0, "events_taken_over", "", 2, 109.0),
     ]
-    assert len(told(*flapping, apart=ALIKE_SECONDS).lately()) == 6
+    assert len(shown(*flapping, apart=ALIKE_SECONDS).lately()) == 6
 
 
 def test_a_probe_that_fails_is_no_change():
     probes = [BreakerChanged("redis", state) for state in ("open", "half-open", "open", "half-open", "open", "closed")]
-    assert [(one.detail, one.times) for one in told(*probes).lately()] == [("redis open", 1), ("redis closed", 1)]
+    assert [(one.detail, one.times) for one in shown(*probes).lately()] == [("redis open", 1), ("redis closed", 1)]
 
 
 def test_a_place_that_is_declared_again_is_no_change():
     both = PlacesDeclared(("postgres:1", "redis:1"), False)
-    assert told(both, PlacesDeclared(("redis:1",), False)).lately() == []
+    assert shown(both, PlacesDeclared(("redis:1",), False)).lately() == []
 
 
-def test_single_events_are_not_told_and_the_past_is_bounded():
-    assert told(EventsStored(["a"], [0.1])).lately() == []
+def test_single_events_are_not_reported_and_the_past_is_bounded():
+    assert shown(EventsStored(["a"], [0.1])).lately() == []
     many = [SourceGap(Gap("g", "s", "sequence", str(number), "9", 1, 0.0, 0.0)) for number in range(2 * MOST)]
-    assert len(told(*many, EventBuried("a", "rejected", "permanent", "no"), LeasesLost(["b"])).lately()) == MOST
+    assert len(shown(*many, EventBuried("a", "rejected", "permanent", "no"), LeasesLost(["b"])).lately()) == MOST
 
 
 def test_for_an_hour_health_remarks_that_postgresql_went_back():

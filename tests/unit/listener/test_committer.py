@@ -25,7 +25,7 @@ class Committing:
         )  # fmt: skip
 
 
-async def test_tells_what_postgresql_answered_however_far_it_came_since() -> None:
+async def test_returns_what_postgresql_answered_however_far_it_came_since() -> None:
     place = Committing("j-8")
     assert place.committer.stored is None
     await place.committer.save()
@@ -34,7 +34,7 @@ async def test_tells_what_postgresql_answered_however_far_it_came_since() -> Non
 
 
 @pytest.mark.parametrize("store", [BACK, StoreMark("g", 9, "q"), None])
-async def test_what_another_store_answered_is_told_no_more(store: StoreMark | None) -> None:
+async def test_what_another_store_answered_is_returned_no_more(store: StoreMark | None) -> None:
     place = Committing("j-8", "j-3")
     await place.committer.save()
     place.store = store
@@ -44,7 +44,7 @@ async def test_what_another_store_answered_is_told_no_more(store: StoreMark | No
     assert place.committer.stored == "j-3"
 
 
-async def test_a_refused_write_tells_that_nothing_is_known_and_a_failed_one_nothing_new() -> None:
+async def test_a_refused_write_shows_that_nothing_is_known_and_a_failed_one_nothing_new() -> None:
     place = Committing("j-8", Transient("away"), None)
     await place.committer.save()
     place.watermark = SimpleNamespace(cursor="j-9", reading=0)

@@ -63,15 +63,15 @@ async def test_a_server_that_starts_is_tried_again():
 
 
 @pytest.mark.parametrize(
-    ("errors", "told"),
+    ("errors", "shown"),
     [
         ([OSError("x")], 0),
         ([TimeoutError(), TimeoutError()], 0),
         ([OSError("x"), asyncpg.PostgresError("no"), asyncpg.PostgresError("neither")], 1),
     ],
 )
-def test_one_error_stands_for_all(errors: list[BaseException], told: int):
-    assert most_telling({str(number): error for number, error in enumerate(errors)}) is errors[told]
+def test_one_error_stands_for_all(errors: list[BaseException], shown: int):
+    assert most_telling({str(number): error for number, error in enumerate(errors)}) is errors[shown]
 
 
 def test_an_error_that_says_nothing_is_named():

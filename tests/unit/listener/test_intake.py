@@ -72,7 +72,7 @@ def test_frames_that_are_taken_apart_hold_the_cursor_back_and_do_not_move_it():
     assert (inlet.watermark.cursor, intake.count, intake.size) == ("j.1", 0, 0)
 
 
-def test_what_has_not_ended_is_told_once_for_each_content_and_not_where_a_letter_holds_it():
+def test_what_has_not_ended_is_reported_once_for_each_content_and_not_where_a_letter_holds_it():
     admitted = Admitted()
     intake, inlet = admitted.intake, admitted.inlet
     first = [frame("a", 1, "j.1"), frame("a", 1, "j.2"), frame("a", 2, "j.3"), frame("b", 1, "j.4"), b"nothing"]
@@ -92,7 +92,7 @@ def test_what_has_not_ended_is_told_once_for_each_content_and_not_where_a_letter
     assert beyond not in intake.left()
 
 
-async def test_what_waits_unread_for_a_peer_is_read_to_be_told():
+async def test_what_waits_unread_for_a_peer_is_read_to_be_reported():
     admitted = Admitted(share=(0, 10**9), length=1)
     frames = [frame(f"e{number}", 1, f"j.{number}") for number in range(5)]
     admitted.inlet.receive(split(frames))

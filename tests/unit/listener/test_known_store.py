@@ -163,7 +163,7 @@ def test_a_store_that_is_seen_to_have_gone_back_is_left_to_the_next_round():
         (at(8, f"{UNCONFIRMED}h", "postgres:2"), StoreUnconfirmed(f"{UNCONFIRMED}h")),
     ],
 )
-def test_another_store_is_filed_anew_told_of_and_read_again(seen: StoreMark, fact: Fact):
+def test_another_store_is_filed_anew_reported_and_read_again(seen: StoreMark, fact: Fact):
     backends = FakeBackends()
     one, facts, others = known(NoPeers(MARK), backends)
     one.see(seen)

@@ -73,7 +73,7 @@ async def test_a_lease_counts_from_its_request(desk_and_redis: tuple[ClaimManage
 
 
 @pytest.mark.parametrize(("take_over", "company"), [(3, 3), (1, 1), (0, 0), (UNHANDLED, 0)])
-async def test_with_how_many_suspects_it_was_taken_over_is_told_to_every_further_place(
+async def test_with_how_many_suspects_it_was_taken_over_is_sent_to_every_further_place(
     desk_and_redis: tuple[ClaimManager, FakePlace], take_over: int, company: int
 ) -> None:
     manager, _ = desk_and_redis
@@ -96,7 +96,7 @@ async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(
 
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])
-async def test_an_end_is_told_as_what_it_is(desk_and_redis: tuple[ClaimManager, FakePlace], verdict: Verdict) -> None:
+async def test_an_end_is_announced_as_such(desk_and_redis: tuple[ClaimManager, FakePlace], verdict: Verdict) -> None:
     manager, redis = desk_and_redis
     await manager.claim([ASK], take_over=0)
     assert await manager.leases.settle(["e"], verdict)

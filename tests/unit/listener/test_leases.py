@@ -49,7 +49,7 @@ def breaker() -> Breaker:
 
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])
-async def test_what_is_settled_is_told_where_it_was_granted_and_held_no_more(verdict: Verdict):
+async def test_what_is_settled_is_announced_where_it_was_granted_and_held_no_more(verdict: Verdict):
     held = Held(REDIS, POSTGRES)
     held.win("a", "b", "c")
     assert await held.leases.settle(["a", "c", "unknown"], verdict)
@@ -58,7 +58,7 @@ async def test_what_is_settled_is_told_where_it_was_granted_and_held_no_more(ver
     assert held.leases.ending == set()
 
 
-async def test_each_place_is_told_of_what_it_granted_alone():
+async def test_each_place_gets_only_what_it_granted():
     held = Held(REDIS, POSTGRES)
     held.win("a", places=(REDIS,))
     held.win("b", places=(POSTGRES,))
@@ -67,7 +67,7 @@ async def test_each_place_is_told_of_what_it_granted_alone():
 
 
 @pytest.mark.parametrize(("verdict", "left"), [("done", 0), ("dead", 1)])
-async def test_a_letter_that_nobody_could_be_told_of_stays_held(verdict: Verdict, left: int):
+async def test_a_letter_that_could_be_announced_nowhere_stays_held(verdict: Verdict, left: int):
     held = Held(REDIS)
     held.win("a")
     held.redis.away = True
@@ -79,7 +79,7 @@ async def test_a_letter_that_nobody_could_be_told_of_stays_held(verdict: Verdict
     assert held.redis.calls == [(verdict, ask("a"))], "out of reach, so not asked"
 
 
-async def test_one_place_that_is_told_is_enough():
+async def test_one_place_that_knows_is_enough():
     held = Held(REDIS, POSTGRES)
     held.win("a")
     held.redis.away = True
@@ -88,7 +88,7 @@ async def test_one_place_that_is_told_is_enough():
     assert await held.leases.settle(["a"], "dead"), "nothing is left to announce"
 
 
-async def test_what_is_given_back_is_told_and_held_no_more():
+async def test_what_is_given_back_is_announced_and_held_no_more():
     held = Held(REDIS)
     held.win("a", "b")
     await held.leases.release(["a", "unknown"])
@@ -97,7 +97,7 @@ async def test_what_is_given_back_is_told_and_held_no_more():
     assert held.leases.is_held("b")
 
 
-async def test_a_further_place_is_told_all_that_is_known_of_each():
+async def test_a_further_place_gets_all_that_is_known_of_each():
     held = Held(REDIS)
     held.win("a", "b", company=3)
     held.postgres.foreign = {"b"}

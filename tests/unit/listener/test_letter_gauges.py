@@ -140,7 +140,7 @@ def test_a_failure_that_is_resolved_makes_room_for_the_next(path: Path, file: De
     assert shown(registry) == {}
 
 
-def test_a_scrape_in_the_middle_of_a_look_tells_of_one_look() -> None:
+def test_a_scrape_in_the_middle_of_a_look_shows_one_look() -> None:
     groups = LargestGroups()
     looks = [{f"{name}{n}": n for n in range(10)} for name in "ab"]
     groups.show(looks[0])

@@ -21,19 +21,19 @@ def test_members_that_are_set_up_alike_are_well():
 
 
 def test_members_on_different_databases_or_servers():
-    (told,) = differences(look({A, POSTGRES}, b__2={OTHER_DATABASE, POSTGRES}))
-    assert told.startswith("listener b keeps its claims in another database of this Redis")
-    (told,) = differences(look({A, POSTGRES}, b__2={OTHER_SERVER, POSTGRES}))
-    assert "in another Redis" in told
+    (shown,) = differences(look({A, POSTGRES}, b__2={OTHER_DATABASE, POSTGRES}))
+    assert shown.startswith("listener b keeps its claims in another database of this Redis")
+    (shown,) = differences(look({A, POSTGRES}, b__2={OTHER_SERVER, POSTGRES}))
+    assert "in another Redis" in shown
 
 
 def test_two_processes_with_one_name():
-    (told,) = differences(look({A}, a__2={A}, b__3={A}))
-    assert "the same INSTANCE_ID, a:" in told
+    (shown,) = differences(look({A}, a__2={A}, b__3={A}))
+    assert "the same INSTANCE_ID, a:" in shown
     assert not [*differences(look({A}, a__replay={A}))], "a replay may borrow the name"
 
 
-def test_only_what_lasts_is_told():
+def test_only_what_lasts_is_reported():
     members, wrong = Members(), look({A}, a__2={A})
     for now in (0.0, LASTS_SECONDS - 0.1):
         members.seen(wrong, now)

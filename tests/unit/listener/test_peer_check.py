@@ -137,12 +137,12 @@ async def test_a_segment_is_announced_once_and_only_when_all_of_it_is_settled():
     for frame in FRAMES:  # each at a different position
         bench.inlet.receive(split([frame]))
     own = await bench.claimed()
-    told: list[ClaimRequest] = []
+    shown: list[ClaimRequest] = []
     for flight in reversed(own):
         bench.intake.finish([(flight, STORED)])
-        told += bench.intake.settled_segments()
-    assert set(told) == set(await announced_by_peer())
-    assert len(told) == len(set(told))
+        shown += bench.intake.settled_segments()
+    assert set(shown) == set(await announced_by_peer())
+    assert len(shown) == len(set(shown))
 
 
 async def test_while_peers_are_not_waited_for_all_is_read_at_once_and_ones_own_comes_first():

@@ -171,7 +171,7 @@ def test_a_wait_that_is_asked_for_is_kept_within_bounds(values: tuple[str, ...],
     assert retry_after(Headers([("Retry-After", one) for one in values])) == seconds
 
 
-def test_a_header_that_stands_twice_is_told_by_name():
+def test_a_header_that_stands_twice_is_reported_by_name():
     twice = Headers([("unlost-cursor", "j.1"), ("unlost-cursor", "j.2")])
     with pytest.raises(Exception, match=r"unlost-cursor 2 times"):
         handshake_of(twice)

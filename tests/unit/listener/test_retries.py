@@ -74,7 +74,7 @@ async def test_a_suspect_parts_from_the_others_in_its_pause_and_is_a_suspect_aga
     async def handle(delivery: Delivery) -> None:
         numbers.append(delivery.attempt)
         if delivery.attempt == 1:
-            raise ValueError("as told")
+            raise ValueError("as ordered")
 
     manager = FakeManager()
     async with handling_with(handle, manager) as (handling, put):

@@ -39,7 +39,7 @@ def test_who_joins_later_cuts_like_the_others_from_the_first_end_on(before, afte
 
 
 @given(st.lists(st.binary(max_size=3), max_size=4), st.lists(st.binary(max_size=3), max_size=4))
-def test_a_name_tells_all_frames_and_where_each_ends(one, other):
+def test_a_name_identifies_all_frames_and_where_each_ends(one, other):
     names = []
     for frames in (one, other):
         segment = Segment(is_of_peer=True)

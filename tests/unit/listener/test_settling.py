@@ -86,16 +86,16 @@ async def test_what_waited_for_room_on_the_disk_is_confirmed_again():
 
 
 async def test_a_full_disk_is_no_error_when_nothing_waits_for_it_any_more():
-    manager, told = manager_of(0), list[str]()
+    manager, shown = manager_of(0), list[str]()
     sink = FakeSink(full=lambda: manager.lost.add("taken"))
 
     def hear(fact: Fact) -> None:
-        told.append(type(fact).__name__)
+        shown.append(type(fact).__name__)
         if isinstance(fact, DeadLetterFileRecovered):
             sink.enough.set()
 
     assert await buried(manager, {"taken": EXHAUSTED}, 1, sink, hear) == ([], ["taken"])
-    assert told == ["DeadLetterFileFailed", "DeadLetterFileRecovered"]
+    assert shown == ["DeadLetterFileFailed", "DeadLetterFileRecovered"]
 
 
 @pytest.mark.parametrize("reason", ["invalid", "conflict"])
@@ -122,7 +122,7 @@ async def test_what_is_claimed_by_nobody_waits_for_nobody():
 
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])
-async def test_peers_are_told_of_what_is_settled_after_everybody_else(verdict: Verdict):
+async def test_peers_get_what_is_settled_after_everybody_else(verdict: Verdict):
     manager, facts = manager_of(0), list[Fact]()
     settling = settling_with(manager, Returned(), FakeSink(), facts.append)
     event = failed("e")
@@ -136,8 +136,8 @@ async def test_peers_are_told_of_what_is_settled_after_everybody_else(verdict: V
     assert manager.log == [f"settle e, {verdict}"]
     if verdict == "dead":
         assert facts[0] == EventBuried("e", "exhausted", "transient", "it failed", "Trouble")
-    told = [type(fact).__name__ for fact in facts]
-    assert told == ["EventsStored" if verdict == "done" else "EventBuried", "BatchDone"]
+    shown = [type(fact).__name__ for fact in facts]
+    assert shown == ["EventsStored" if verdict == "done" else "EventBuried", "BatchDone"]
     running.cancel()
     await asyncio.wait([running])
     assert running.cancelled()
@@ -179,7 +179,7 @@ async def test_a_letter_with_a_key_settles_its_event_only_once_it_is_registered(
     await asyncio.wait([running])
 
 
-async def test_each_event_ends_as_it_was_told():
+async def test_each_event_ends_as_decided():
     manager, intake = manager_of(0), FakeIntake()
     settling = settling_with(manager, Returned(), FakeSink(), intake=intake)
     settling.done([(failed("stored"), STORED), (failed("known"), DUPLICATE)])

@@ -66,13 +66,13 @@ async def test_a_row_at_fault_ends_alone_after_its_attempts(error: Exception, ca
 @pytest.mark.parametrize("error", [Transient("hangs"), Permanent("refused")])
 @pytest.mark.parametrize("others", [[], ["x", "y"]])
 async def test_the_first_of_a_run_does_not_answer_for_those_behind_it(error: Exception, others: list[str]):
-    rows, told = FakeRows(), list[AttemptFailed]()
+    rows, shown = FakeRows(), list[AttemptFailed]()
     first, second, third, *more = flights("e1", "e2", "e3", *others)
     for one in (first, second, third):
         one.order_key = "k"
     first.run = [second, third]
     rows.refused["e3"] = error
-    async with storing_in(rows, lambda fact: told.append(fact) if isinstance(fact, AttemptFailed) else None) as (
+    async with storing_in(rows, lambda fact: shown.append(fact) if isinstance(fact, AttemptFailed) else None) as (
         storing,
         ends,
     ):
@@ -81,7 +81,7 @@ async def test_the_first_of_a_run_does_not_answer_for_those_behind_it(error: Exc
         assert (ends.ids, ends.buried, ends.waiting) == (["e1", *others], {}, ["e2", "e3"])
     assert first.attempts == []
     assert rows.inserts == [["e1", "e2", "e3", *others], ["e1", *others]]
-    assert [(fact.message, fact.retried) for fact in told] == [(str(error), True)]
+    assert [(fact.message, fact.retried) for fact in shown] == [(str(error), True)]
 
 
 async def test_in_an_outage_nothing_is_counted_and_nothing_buried():

@@ -91,7 +91,7 @@ def seen_by_logs(fact: Fact) -> bool:
     return bool(lines)
 
 
-def told(hear: Facts, fact: Fact) -> list[Fact]:
+def shown(hear: Facts, fact: Fact) -> list[Fact]:
     """The facts that a subscriber to these kinds receives."""
     heard: list[Fact] = []
 
@@ -106,7 +106,7 @@ def told(hear: Facts, fact: Fact) -> list[Fact]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_what_would_leave_a_trace_is_told(kind: type[Fact]):
+def test_what_would_leave_a_trace_is_reported(kind: type[Fact]):
     fact = sample(kind)
     for hear, seen in (
         (Changes(Clock()), seen_by_changes(fact)),
@@ -115,7 +115,7 @@ def test_what_would_leave_a_trace_is_told(kind: type[Fact]):
         (ListenerLogs(debug=False), seen_by_logs(fact)),
     ):
         if seen:
-            assert told(hear, fact) == [fact], f"{type(hear).__name__} misses it"
+            assert shown(hear, fact) == [fact], f"{type(hear).__name__} misses it"
 
 
 def test_everything_leaves_a_trace_somewhere():
@@ -153,10 +153,10 @@ def test_what_is_counted_later_is_counted_whenever_somebody_looks(sizes: list[in
         stored += size
         if number == looks_at:
             assert registry.get_sample_value("unlost_events_total", {"outcome": "stored"}) == stored
-    told = {
+    shown = {
         name: registry.get_sample_value(f"unlost_{name}") for name in ("frames_received_total", "frame_bytes_total")
     }
-    assert told == {"frames_received_total": stored, "frame_bytes_total": 10 * stored}
+    assert shown == {"frames_received_total": stored, "frame_bytes_total": 10 * stored}
     assert registry.get_sample_value("unlost_settle_seconds_count") == stored
     assert registry.get_sample_value("unlost_claims_total", {"answer": "won"}) == stored
     batches = registry.get_sample_value("unlost_batch_events_count", {"stage": "claim"}) or 0

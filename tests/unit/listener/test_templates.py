@@ -16,7 +16,7 @@ FAILURE: dict[str, Any] = {
 }
 
 
-def told(template: str, kind: Happening = "letters.new_group", **facts: Any) -> Any:
+def shown(template: str, kind: Happening = "letters.new_group", **facts: Any) -> Any:
     one = Notification("group:3f", template, kind, facts or FAILURE, 1_800_000_000.5)
     receiver = Receiver(template, "https://x", "key")  # type: ignore[arg-type]
     return json.loads(body_of(receiver, one, group="shop", console="https://console"))
@@ -38,7 +38,7 @@ def test_receivers_are_read_and_mistakes_are_named_without_a_secret() -> None:
 
 
 def test_a_webhook_gets_facts_and_a_sentence() -> None:
-    body = told("webhook")
+    body = shown("webhook")
     assert (body["type"], body["timestamp"]) == ("letters.new_group", "2027-01-15T08:00:00.500Z")
     assert body["data"] == {
         **FAILURE, "group": "shop", "link": "https://console/#/letters/group/3f%2F9",
@@ -47,14 +47,14 @@ def test_a_webhook_gets_facts_and_a_sentence() -> None:
 
 
 def test_slack_gets_no_markup_from_an_error() -> None:
-    text = told("slack")["text"]
+    text = shown("slack")["text"]
     assert "&lt;b&gt; &amp; 'x'" in text
     assert text.endswith("\n<https://console/#/letters/group/3f%2F9|Open the console>")
-    assert "<!channel>" not in told("slack", message="<!channel>")["text"]
+    assert "<!channel>" not in shown("slack", message="<!channel>")["text"]
 
 
 def test_pagerduty_gets_one_incident_for_each_happening() -> None:
-    body = told("pagerduty", "source.gap", source="s", how="silence", missing=None)
+    body = shown("pagerduty", "source.gap", source="s", how="silence", missing=None)
     assert (body["routing_key"], body["event_action"], body["dedup_key"]) == ("key", "trigger", "unlost:shop:group:3f")
     assert body["payload"]["summary"] == "Unlost group shop: a gap in source s (silence), missing: unknown"
     assert (body["payload"]["severity"], body["links"][0]["href"]) == ("error", "https://console/#/gaps")
@@ -69,4 +69,4 @@ def test_pagerduty_gets_one_incident_for_each_happening() -> None:
     ],
 )
 def test_each_happening_has_its_sentence(kind: Happening, facts: dict[str, Any], said: str) -> None:
-    assert said in told("webhook", kind, **facts)["data"]["text"]
+    assert said in shown("webhook", kind, **facts)["data"]["text"]

@@ -71,11 +71,11 @@ async def failed(name: str) -> str:
     raise AssertionError("it did not fail")
 
 
-async def test_it_begins_with_the_users_code_and_tells_what_the_error_arose_from() -> None:
-    told = await failed("nested")
-    assert told.splitlines()[1].endswith(", in nested")
-    assert told.index("in look_up") < told.index("KeyError: 'order-1'") < told.index("ValueError: no such order")
-    assert "listener/pipeline/handlers.py" not in told
+async def test_it_begins_with_the_users_code_and_says_what_the_error_arose_from() -> None:
+    shown = await failed("nested")
+    assert shown.splitlines()[1].endswith(", in nested")
+    assert shown.index("in look_up") < shown.index("KeyError: 'order-1'") < shown.index("ValueError: no such order")
+    assert "listener/pipeline/handlers.py" not in shown
 
 
 async def test_a_plain_function_and_a_refusal_have_one_too() -> None:
@@ -86,16 +86,16 @@ async def test_a_plain_function_and_a_refusal_have_one_too() -> None:
 
 
 async def test_a_handler_that_took_too_long_is_shown_where_it_was() -> None:
-    told = await failed("hang")
-    assert "await asyncio.sleep(10)" in told
+    shown = await failed("hang")
+    assert "await asyncio.sleep(10)" in shown
 
 
 async def test_it_is_bounded() -> None:
-    told = await failed("deep")
-    assert len(told) <= LONGEST + 10
-    assert told.count("deep(event)") <= MOST_FRAMES
-    assert told.splitlines()[1].endswith(", in deep")
-    assert "RecursionError" in told.splitlines()[-1]
+    shown = await failed("deep")
+    assert len(shown) <= LONGEST + 10
+    assert shown.count("deep(event)") <= MOST_FRAMES
+    assert shown.splitlines()[1].endswith(", in deep")
+    assert "RecursionError" in shown.splitlines()[-1]
 
 
 async def test_an_error_whose_text_cannot_be_had_is_one_all_the_same() -> None:

@@ -141,9 +141,9 @@ def test_payload_fields_that_are_masked_are_in_no_span():
     traced.see(HandlerRan("e", 0.1, False, "mail", 1))
     traced.see(AttemptFailed("handle", "permanent", "card 4111-zz-1111 refused", False, 1, "e", "Reject"))
     traced.see(EventBuried("e", "rejected", "permanent", "card 4111-zz-1111 refused", "Reject"))
-    told = "".join(str(span.to_json()) for span in traced.spans())
-    assert "card *** refused" in told
-    assert "4111-zz" not in told
+    shown = "".join(str(span.to_json()) for span in traced.spans())
+    assert "card *** refused" in shown
+    assert "4111-zz" not in shown
 
 
 def test_answers_to_effects_are_in_no_span_if_fields_are_masked():

@@ -274,7 +274,7 @@ async def test_a_lost_claim_ends_an_event_whatever_its_handler_makes_of_that() -
         except asyncio.CancelledError:
             ended.set()
             if delivery.event_id == "s":
-                raise ValueError("told otherwise") from None
+                raise ValueError("something else") from None
 
     async with handling_with(handle) as (handling, put):
         for [lost], start in ((flights("a"), handling.start_all), (flights("s"), handling.start_suspects)):

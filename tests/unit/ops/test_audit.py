@@ -56,7 +56,7 @@ def _is_ready(client):
 
 
 @pytest.mark.timeout(120)
-def test_it_tells_rows_waiting_and_missing_apart():
+def test_it_distinguishes_rows_waiting_and_missing():
     with running_system(1) as system, httpx.Client(base_url=system.layout.producer_url, trust_env=False) as producer:
         for number in range(20):
             answer = producer.post("/publish", json={"event_id": f"e-{number}", "payload": {"n": number}})
@@ -91,9 +91,9 @@ def test_it_tells_rows_waiting_and_missing_apart():
         assert system.postgres.sql(noted, "unlost") == "1 missing, 1 differing, 1 unread"
         plain = run(system, "audit", "--settle", "0")
         assert "gap: 20 earlier ones are in the table gaps" in plain.stdout
-        told = plain.stderr
-        assert f"letters: read {letters}" in told.splitlines()
-        assert "group unlost has no live listener: nobody reads 1 event; start one" in told.splitlines(), told
+        shown = plain.stderr
+        assert f"letters: read {letters}" in shown.splitlines()
+        assert "group unlost has no live listener: nobody reads 1 event; start one" in shown.splitlines(), shown
         forget(system)
         assert "has forgotten the group" in run(system, "audit", "--settle", "0").stderr
         nobody = run(system, "audit", "--group", "typo")

@@ -78,21 +78,21 @@ def test_all_mistakes_come_at_once_with_flag_and_variable(run):
     ]
 
 
-def test_two_broken_relations_are_both_told(run):
+def test_two_broken_relations_are_both_reported(run):
     assert len(run("p", "--low", "9", "--port", "7").stderr.splitlines()) == 2
 
 
 def test_secrets_stay_hidden_wherever_settings_are_shown(run):
     shown = run("--show-settings", WORD="hunter2").output
     as_json = run("--show-settings", "--json", "--port", "9", WORD="hunter2").output
-    told = run("--help").output + shown + as_json + repr(Sample(word=Secret("hunter2")))
-    assert "hunter2" not in told
+    reported = run("--help").output + shown + as_json + repr(Sample(word=Secret("hunter2")))
+    assert "hunter2" not in reported
     assert json.loads(as_json)["port"] == 9
     assert "redis://***@h:1/0" in shown
     assert SecretUrl("redis://:hunter2@h").reveal() == "redis://:hunter2@h"
 
 
-def test_help_tells_description_variable_default_and_example(run):
+def test_help_shows_description_variable_default_and_example(run):
     text = " ".join(run("--help").output.split())
     assert "HTTP port [env PORT; default 3005]" in text
     assert "sample --port 1" in text

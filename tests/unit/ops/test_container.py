@@ -106,7 +106,7 @@ def test_a_half_written_password_is_made_anew(tmp_path):
 
 
 @pytest.mark.parametrize("status", [200, 503])
-def test_the_probe_tells_ready_from_unready_and_why(status):
+def test_the_probe_distinguishes_ready_from_unready_and_says_why(status):
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(status)

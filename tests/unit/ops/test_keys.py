@@ -110,7 +110,7 @@ def test_wrong_settings_are_refused(env: dict[str, str], sentence: str) -> None:
         ("pathlib:Path", None, "encode, decode and is_erased"),
     ],
 )
-def test_a_codec_that_cannot_be_used_is_told_in_one_sentence(
+def test_a_codec_that_cannot_be_used_is_reported_in_one_sentence(
     tmp_path: Path, codec: str, content: str | None, sentence: str
 ) -> None:
     path = tmp_path / "keys.json"

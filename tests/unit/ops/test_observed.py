@@ -28,12 +28,12 @@ def test_the_descriptions_of_http_are_up_to_date() -> None:
         assert path.read_text() == text, f"{path.name}: run: make reference"
 
 
-def test_every_path_that_a_server_describes_is_told():
+def test_every_path_that_a_server_describes_is_reported():
     page = (ROOT / "docs" / "reference" / "http.md").read_text()
     described = {path: json.loads(text)["paths"] for path, text in openapi_files.written().items()}
     assert len(described) == 3
-    told = page.replace("<id>/cancel", "<replay_id>/cancel")
-    missing = [one for paths in described.values() for one in paths if re.sub(r"{(\w+)}", r"<\1>", one) not in told]
+    shown = page.replace("<id>/cancel", "<replay_id>/cancel")
+    missing = [one for paths in described.values() for one in paths if re.sub(r"{(\w+)}", r"<\1>", one) not in shown]
     assert missing == []
 
 

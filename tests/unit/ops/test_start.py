@@ -39,10 +39,10 @@ def test_the_handler_stands_before_anything_is_loaded(name: str):
     module, _, function = command.value.partition(":")
     before_all_else = f"{module}.DAEMONS.index('{name}'), hasattr({module}, '{function}')"
     loaded = f"import sys, {module}; print({before_all_else}, *sys.modules)"
-    told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
-    assert told[1] == "True"
-    assert {one for one in told if one.partition(".")[0] == "unlost"} == {"unlost", "unlost.ops", "unlost.ops.start"}
-    assert not {"click", "uvloop", "pydantic", "asyncio"}.intersection(told)
+    shown = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
+    assert shown[1] == "True"
+    assert {one for one in shown if one.partition(".")[0] == "unlost"} == {"unlost", "unlost.ops", "unlost.ops.start"}
+    assert not {"click", "uvloop", "pydantic", "asyncio"}.intersection(shown)
 
 
 @pytest.mark.parametrize(

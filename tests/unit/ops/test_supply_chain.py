@@ -181,9 +181,9 @@ def test_a_service_that_knows_nothing_is_no_green(
 ):
     one, url = service
     one.status, one.answer = status, answer
-    told = check(SOME, url)
-    assert isinstance(told, NotChecked)
-    assert why in told.why
+    shown = check(SOME, url)
+    assert isinstance(shown, NotChecked)
+    assert why in shown.why
 
 
 def test_a_service_that_cannot_be_reached_is_no_green():
@@ -193,10 +193,10 @@ def test_a_service_that_cannot_be_reached_is_no_green():
 def test_the_provenance_names_files_commit_inputs_and_whether_anything_was_checked(tmp_path: Path):
     wheel = tmp_path / "one.whl"
     wheel.write_bytes(b"abc")
-    told = provenance(ROOT, [wheel], [ROOT / "constraints.txt"], NotChecked("no network"), tools={"build": "1"})
-    assert told["subject"] == [
+    shown = provenance(ROOT, [wheel], [ROOT / "constraints.txt"], NotChecked("no network"), tools={"build": "1"})
+    assert shown["subject"] == [
         {"name": "one.whl", "digest": {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}}
     ]
-    assert "not checked: no network" in json.dumps(told)
-    assert re.search(r'"commit": "[0-9a-f]{40}"', json.dumps(told))
+    assert "not checked: no network" in json.dumps(shown)
+    assert re.search(r'"commit": "[0-9a-f]{40}"', json.dumps(shown))
     assert packages({"components": [component("a")]}) == [("a", "1")]

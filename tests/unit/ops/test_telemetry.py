@@ -80,7 +80,7 @@ async def _echo(request: Request) -> PlainTextResponse:
     return PlainTextResponse(str(len(await request.body())))
 
 
-async def test_the_server_answers_and_limits_bodies_and_tells_of_a_taken_port():
+async def test_the_server_answers_and_limits_bodies_and_reports_a_taken_port():
     registry = new_registry()
     LoopLag(registry)
     app = Starlette(

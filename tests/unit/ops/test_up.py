@@ -90,7 +90,7 @@ def arguments(ports):
     ]  # fmt: skip
 
 
-def test_taken_ports_are_all_told_before_anything_starts(data):
+def test_taken_ports_are_all_reported_before_anything_starts(data):
     with socket.socket() as first, socket.socket() as second:
         for one in (first, second):
             one.bind(("127.0.0.1", 0))

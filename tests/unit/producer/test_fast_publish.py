@@ -150,7 +150,7 @@ async def test_who_goes_away_before_the_answer_harms_nobody() -> None:
     connected.protocol.connection_lost(None)
     connected.places.held.pop()()
     assert connected.wire.written == b""
-    assert connected.told == ["accepted"]
+    assert connected.answered == ["accepted"]
 
 
 async def test_an_idle_connection_is_closed_in_time_and_one_that_waits_is_not() -> None:

@@ -35,14 +35,14 @@ odd.on("*.created")(slowly)
 async def handle(event: Delivery) -> None: ...
 
 
-def told(*arguments: str, code: int = 0) -> str:
+def shown(*arguments: str, code: int = 0) -> str:
     done = CliRunner().invoke(handlers, arguments)
     assert done.exit_code == code, done.output
     return done.output
 
 
 def test_the_most_specific_stand_first() -> None:
-    lines = told(f"{__name__}:app").splitlines()
+    lines = shown(f"{__name__}:app").splitlines()
     assert [line.split() for line in lines] == [
         ["pattern", "function", "form", "when", "retry", "timeout", "concurrency"],
         ["order.changed", "reserve", "transaction", "urgent", "-", "-", "-"],
@@ -54,16 +54,19 @@ def test_the_most_specific_stand_first() -> None:
 
 
 def test_programs_get_the_same_as_json() -> None:
-    first, *_, last = json.loads(told(f"{__name__}:app", "--json"))
+    first, *_, last = json.loads(shown(f"{__name__}:app", "--json"))
     assert first == {"pattern": "order.changed", "function": "reserve", "form": "transaction", "when": "urgent", **NONE}
     assert last == {"pattern": "otherwise", "function": None, "form": "store", "when": None, **NONE}
 
 
 def test_a_function_is_one_route() -> None:
     name = f"{__name__}:handle"
-    assert [line.split() for line in told(name).splitlines()] == [["pattern", "function", "form"], ["*", name, "plain"]]
+    assert [line.split() for line in shown(name).splitlines()] == [
+        ["pattern", "function", "form"],
+        ["*", name, "plain"],
+    ]
 
 
 def test_what_a_listener_refuses_is_refused() -> None:
-    assert "overlap, and neither is more specific" in told(f"{__name__}:odd", code=2)
-    assert "name a handler" in told(code=2)
+    assert "overlap, and neither is more specific" in shown(f"{__name__}:odd", code=2)
+    assert "name a handler" in shown(code=2)

@@ -76,7 +76,7 @@ def test_what_a_listener_has_stored_past_an_event_that_takes_long_is_not_behind(
     assert listener_of("u", {"sources": [health]}, None, page(1, 0), None).lag is None
 
 
-def test_who_knows_of_most_tells_how_far_the_system_is_behind():
+def test_whoever_knows_of_most_decides_how_far_the_system_is_behind():
     listeners = (Listener(url="u", name="a", lag=13), Listener(url="v", name="b", lag=11), Listener(url="w", name="c"))
     producer = Producer(url="p", newest=20)
     assert Picture(at=0, producer=producer, listeners=listeners).behind == 11

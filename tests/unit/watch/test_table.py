@@ -44,8 +44,8 @@ def test_a_busy_and_broken_system_fits_80_columns():
     lines = lines_of(picture)
     text = "\n".join(lines)
     assert max(map(len, lines)) <= 80
-    for told in ("degraded", "away", "pg,redis", "98.8k", "12.3M", "50.0k", "12 waiting", "10,000,000 rows"):
-        assert told in text
+    for shown in ("degraded", "away", "pg,redis", "98.8k", "12.3M", "50.0k", "12 waiting", "10,000,000 rows"):
+        assert shown in text
     assert "…" not in text.replace("listener-with…", "")
 
 

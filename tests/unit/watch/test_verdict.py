@@ -35,10 +35,10 @@ def picture(**values: object) -> Picture:
         "database": DatabaseState(),
         "letter_files": (LetterFile(path="f"),),
     }
-    told = Picture(**well | values)
-    newest = told.producer.newest if told.producer else None
+    shown = Picture(**well | values)
+    newest = shown.producer.newest if shown.producer else None
     lag = None if newest is None else newest - 10
-    return replace(told, listeners=tuple(one if one.error else replace(one, lag=lag) for one in told.listeners))
+    return replace(shown, listeners=tuple(one if one.error else replace(one, lag=lag) for one in shown.listeners))
 
 
 def letters(reason: str = "exhausted", stage: str = "handle", error: str = "KeyError") -> dict[str, object]:
@@ -257,14 +257,14 @@ def test_when_a_listener_was_last_seen_is_asked_of_postgres():
 def test_one_listener_that_never_answered_gets_the_name_that_is_left():
     listeners_seen = DatabaseState(listeners_seen={"a": Mark(999.0, 1), "b": Mark(990.0, 1)})
     unknown = listener("127.0.0.1:3001", url="http://127.0.0.1:3001", error=REFUSED)
-    told = named(picture(database=listeners_seen, listeners=(listener("a"), unknown)))
-    assert [one.name for one in told.listeners] == ["a", "b"]
+    shown = named(picture(database=listeners_seen, listeners=(listener("a"), unknown)))
+    assert [one.name for one in shown.listeners] == ["a", "b"]
     assert named(picture(database=listeners_seen, listeners=(unknown,))).listeners == (unknown,), (
         "it could be either one"
     )
 
 
-def test_letters_of_a_server_that_is_away_are_told_after_it():
+def test_letters_of_a_server_that_is_away_are_reported_after_it():
     judged = verdict(picture(database=AWAY, listeners=both(**NO_PG), **letters(stage="store")))
     assert [one.key for one in judged.problems] == ["postgres", "letters"]
     assert judged.sentence.endswith("(And one more.)")
@@ -300,7 +300,7 @@ def test_what_nobody_dates_is_dated_by_when_it_was_first_seen():
     assert judged.sentence.startswith("The producer is away (nobody listens there), for 20 s.")
 
 
-def test_what_comes_and_goes_is_one_episode_and_is_told_when_it_is_over():
+def test_what_comes_and_goes_is_one_episode_and_is_reported_when_it_is_over():
     gone = {"listeners": (listener("a", error=REFUSED), listener("b"))}
     end = 103.0 + SAME_WITHIN + 1
     past, judged = lived(at(100.0, **gone), at(101.0), at(103.0, **gone), at(104.0), at(end))
@@ -313,14 +313,14 @@ def test_what_comes_and_goes_is_one_episode_and_is_told_when_it_is_over():
     assert lived(at(100.0, **gone), at(103.0 + LATELY))[1].sentence.endswith("no dead letter waits.")
 
 
-def test_an_episode_is_told_as_what_it_was_for_the_longest_time():
+def test_an_episode_is_reported_as_what_it_was_for_the_longest_time():
     just_gone, back = {"database": AWAY}, {"database": DatabaseState(back_for=1.0), "listeners": both(**NO_PG)}
     gone = {"database": AWAY, "listeners": both(**NO_PG)}
     past, _ = lived(at(1000.0, **just_gone), at(1001.0, **gone), at(1030.0, **gone), at(1031.0, **back), at(1033.0))
     assert [one.what for one in past.episodes] == ["PostgreSQL is away (nobody listens there)"]
 
 
-def test_of_what_is_over_the_worst_that_lasted_longest_is_told():
+def test_of_what_is_over_the_worst_that_lasted_longest_is_reported():
     slow, gone = {"listeners": both(store_seconds=1.0)}, {"database": AWAY}
     starting = {"listeners": both(ready=False, reasons=("running: the listener is starting",))}
     pictures = [at(100.0, **slow), at(101.0), at(110.0, **gone), at(120.0, **gone), at(121.0, **starting), at(140.0)]
@@ -336,7 +336,7 @@ def test_what_comes_back_later_is_another_episode():
     assert judged.problems[0].since == 200.0
 
 
-def test_spans_are_told_in_their_largest_unit():
+def test_spans_are_reported_in_their_largest_unit():
     assert [age(one) for one in (-1, 5, 90, 7_200, 200_000)] == ["0 s", "5 s", "2 min", "2 h", "2 d"]
 
 

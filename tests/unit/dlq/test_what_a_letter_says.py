@@ -43,7 +43,7 @@ def failure(at: float, traceback: str | None, message: str = f"no {SECRET}") -> 
     return Failure(at, "handle", "permanent", "KeyError", message, "23505", traceback)
 
 
-def test_a_letter_of_an_event_tells_all_that_is_known_of_it():
+def test_a_letter_of_an_event_has_all_that_is_known_of_it():
     letter = of_event("exhausted", failure(4.0, "at a"), failure(7.0, f"at {SECRET}"))
     message = f"no {MASKED}"
     assert letter == Letter(
@@ -101,7 +101,7 @@ def test_a_letter_of_a_frame_keeps_its_bytes():
     assert decode(encode(letter)) == letter
 
 
-def test_a_letter_of_a_frame_that_was_too_large_tells_its_length_and_digest():
+def test_a_letter_of_a_frame_that_was_too_large_has_its_length_and_digest():
     digest = hashlib.sha256(b"all of it").digest()
     letter = of_frame(reason="stopped", whole=Oversized(10**9, digest, b"all"))
     assert (letter.raw_length, letter.raw_sha256) == (10**9, digest.hex())
