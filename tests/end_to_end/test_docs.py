@@ -186,13 +186,8 @@ def see_that_the_commands_for_operators_work(system: System, environment: dict[s
             if "--single-transaction" in words:
                 until_recovered(system.layout.listener_urls[0], system.layout.tokens.user)
     assert (directory / "backup" / "failed_events.jsonl.state").exists()
-    for text in (
-        "Everything is all right",
-        '"status":"live"',
-        "unlost_event_loop_lag_seconds",
-        "missing",
-        "WS_URL",
-    ):
+    shown = ("Everything is all right", '"status":"live"', "unlost_event_loop_lag_seconds", "missing", "WS_URL")
+    for text in shown:
         assert text in said
 
 

@@ -124,7 +124,7 @@ class SimulatedMembership:
     async def refresh(self, known: StoreMark | None = None) -> MembershipView:
         memory = self._session.memory
         view = await self._session.ask(
-            "roll", lambda: self._seen(memory, memory.refresh(self._token, self.life_seconds, known))
+            "membership", lambda: self._seen(memory, memory.refresh(self._token, self.life_seconds, known))
         )
         self._session.claims_place = view.postgres_place
         return view

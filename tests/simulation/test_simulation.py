@@ -16,7 +16,7 @@ SCHEDULES = int(os.environ.get("SIMULATION_SCHEDULES", "1000"))
 """A look at each run of the tests. ``make simulate`` hunts in as many as are asked for."""
 
 FORMER_FINDINGS = {
-    101457: "who had expired on the roll stayed open until Redis had been asked",
+    101457: "an expired member stayed open until Redis had been asked",
     102873: "who woke waited for ever to replicate what was settled meanwhile",
     523: "lost between the claim manager's check and the handler's, an event stood by nowhere",
     796: "the same, with a plain handler",
@@ -25,7 +25,7 @@ FORMER_FINDINGS = {
     3139: "what another had given back in Redis was claimed there, and PostgreSQL knew of its letter",
     5477: "a letter waited for room on the disk, and was written when its claim had gone",
     8388: "a letter was announced in Redis alone, while all were moving to PostgreSQL",
-    16236: "who came back to the roll buried what a peer held elsewhere by then",
+    16236: "a member that came back buried what a peer held elsewhere by then",
     2574: "who lost a claim in PostgreSQL won it again in Redis, where it still lay, after another's letter",
     8854: "an invalid event that stood by again had forgotten why it is invalid",
     25: "a gap was reported to nobody, since PostgreSQL was away and then another store",

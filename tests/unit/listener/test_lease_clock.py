@@ -30,7 +30,7 @@ def membership() -> NoPeers:
 
 
 @pytest.fixture
-async def desk_and_redis(membership: NoPeers) -> tuple[ClaimManager, FakePlace]:
+async def manager_and_redis(membership: NoPeers) -> tuple[ClaimManager, FakePlace]:
     redis = FakePlace("redis:1.m", takes=SLOW)
     manager = ClaimManager(
         membership=as_a(Membership, membership), postgres=as_a(Claims, FakePlace("postgres:1")),
@@ -63,8 +63,8 @@ async def replicated(manager: ClaimManager, redis: FakePlace) -> float:
 
 
 @pytest.mark.parametrize("grant", [claimed, renewed, replicated])
-async def test_a_lease_counts_from_its_request(desk_and_redis: tuple[ClaimManager, FakePlace], grant: Any) -> None:
-    manager, redis = desk_and_redis
+async def test_a_lease_counts_from_its_request(manager_and_redis: tuple[ClaimManager, FakePlace], grant: Any) -> None:
+    manager, redis = manager_and_redis
     asked_at = await grant(manager, redis)
     redis.now = asked_at + LEASE - 0.1
     assert manager.leases.is_held("e")
@@ -74,18 +74,18 @@ async def test_a_lease_counts_from_its_request(desk_and_redis: tuple[ClaimManage
 
 @pytest.mark.parametrize(("take_over", "company"), [(3, 3), (1, 1), (0, 0), (UNHANDLED, 0)])
 async def test_with_how_many_suspects_it_was_taken_over_is_sent_to_every_further_place(
-    desk_and_redis: tuple[ClaimManager, FakePlace], take_over: int, company: int
+    manager_and_redis: tuple[ClaimManager, FakePlace], take_over: int, company: int
 ) -> None:
-    manager, _ = desk_and_redis
+    manager, _ = manager_and_redis
     await manager.claim([ASK], take_over=take_over)
     (held,) = manager.leases.all()
     assert held.as_held == HeldClaim("e", ASK.digest, 1, 0, 0, company)
 
 
 async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(
-    desk_and_redis: tuple[ClaimManager, FakePlace], membership: NoPeers
+    manager_and_redis: tuple[ClaimManager, FakePlace], membership: NoPeers
 ) -> None:
-    manager, redis = desk_and_redis
+    manager, redis = manager_and_redis
     redis.now = 1_000_000.0
     before = len(membership.log)
     running = asyncio.create_task(manager.run())
@@ -96,8 +96,8 @@ async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(
 
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])
-async def test_an_end_is_announced_as_such(desk_and_redis: tuple[ClaimManager, FakePlace], verdict: Verdict) -> None:
-    manager, redis = desk_and_redis
+async def test_an_end_is_announced_as_such(manager_and_redis: tuple[ClaimManager, FakePlace], verdict: Verdict) -> None:
+    manager, redis = manager_and_redis
     await manager.claim([ASK], take_over=0)
     assert await manager.leases.settle(["e"], verdict)
     assert redis.calls[-1] == (verdict, ASK)
