@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def _no_runs() -> None:
 
 
 @contextlib.asynccontextmanager
-async def listener(name: str, **settings: str) -> AsyncIterator[RunningListener]:
+async def listener(name: str, **settings: Any) -> AsyncIterator[RunningListener]:
     """A listener whose handler knows where it runs."""
     token = HERE.set(name)
     async with running_listener(instance_id=name, handler=NEEDS_B, **settings) as one:

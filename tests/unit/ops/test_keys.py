@@ -5,6 +5,7 @@ import os
 import pwd
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -56,7 +57,7 @@ def test_keys_are_rotated_listed_and_dropped_and_the_trail_has_it(keys: Path) ->
 
 
 def test_nobody_stands_in_the_trail_under_a_name_that_a_variable_gives(keys: Path) -> None:
-    named = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "somebody-else")
+    named: dict[str, Any] = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "somebody-else")
     run("keys", "rotate", "--codec-keys", str(keys), **named)
     (*_, entry) = read(trail_beside(keys))
     assert entry.who.partition("@")[0] == pwd.getpwuid(os.getuid()).pw_name
