@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ALLOWED = frozenset((
-    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0", "PSF-2.0", "Python-2.0", "Unlicense",
-    "Zlib", "License :: OSI Approved :: Apache Software License", "License :: OSI Approved :: BSD License",
+    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0", "Python-2.0",
+    "Unlicense", "Zlib", "License :: OSI Approved :: Apache Software License", "License :: OSI Approved :: BSD License",
     "License :: OSI Approved :: MIT License", "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)",
 ))  # fmt: skip
 """Each allows use in any program. MPL-2.0 asks only for changes of its own files."""

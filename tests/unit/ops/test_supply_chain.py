@@ -107,6 +107,7 @@ def component(name: str, *licences: dict[str, Any]) -> dict[str, Any]:
     ("licences", "why"),
     [
         ([{"license": {"id": "MIT"}}], None),
+        ([{"license": {"id": "MIT-0"}}], None),
         ([{"expression": "(MIT OR Apache-2.0) AND PSF-2.0"}], None),
         ([], "declares no licence"),
         ([{"license": {"id": "MIT"}}, {"license": {"id": "AGPL-3.0-only"}}], "AGPL-3.0-only"),
