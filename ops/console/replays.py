@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -269,13 +270,25 @@ def environment_of(outer: Mapping[str, str], given: Mapping[str, str], handler: 
     """The environment of a replay: the console's, without the secrets that only other commands need.
 
     A replay runs the user's code, so it must not see them. Its handler is the listeners', unless the console has one.
-    What the console read from a file is given as a value, without the file: a command refuses both together.
+    What the console read from a file, a replay reads from it too, so that nothing that the code starts inherits it.
     """
-    dropped = SECRETS_OF_OTHERS | {f"{name}_FILE" for name in given}
+    files = {name: path for name, value in given.items() if (path := _file_with(name, value, outer))}
+    dropped = SECRETS_OF_OTHERS | {f"{name}_FILE" for name in given}  # a command refuses a secret and its file together
     kept = {name: value for name, value in outer.items() if name.upper() not in dropped}
+    values = {name: value for name, value in given.items() if name not in files}
     name, _, version = (handler or "").partition("@")
     theirs = {"HANDLER": name, "HANDLER_VERSION": version} if name and not given.get("HANDLER") else {}
-    return {**kept, **given, **theirs}
+    return {**kept, **values, **{f"{name}_FILE": path for name, path in files.items()}, **theirs}
+
+
+def _file_with(name: str, secret: str, outer: Mapping[str, str]) -> str | None:
+    """The file that holds this secret, if a variable of the environment names one."""
+    for variable in (f"REPLAY_{name}_FILE", f"{name}_FILE"):
+        if path := outer.get(variable):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                if Path(path).read_text(encoding="utf-8").rstrip("\r\n") == secret:
+                    return path
+    return None
 
 
 def _interrupt(child: asyncio.subprocess.Process | None) -> None:

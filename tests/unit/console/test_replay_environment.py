@@ -41,7 +41,8 @@ def test_a_secret_that_the_console_has_in_a_file_is_set_once(tmp_path: Path, mon
         (tmp_path / name).write_text(f"{secret}\n")
         monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
     environment = environment_of(os.environ, ConsoleSettings.load({}).replay_environment(), None)
-    assert "/replays" in environment["DATABASE_URL"]
+    assert environment["DATABASE_URL_FILE"] == str(tmp_path / "REPLAY_DATABASE_URL")
+    assert not [one for one in SECRETS.values() if one in environment.values()], "what the handler starts inherits it"
     for name in [*os.environ]:
         monkeypatch.delenv(name)
     for name, value in environment.items():
@@ -51,3 +52,11 @@ def test_a_secret_that_the_console_has_in_a_file_is_set_once(tmp_path: Path, mon
     assert loaded.database_url.reveal() == SECRETS["REPLAY_DATABASE_URL"]
     assert loaded.redis_url.reveal() == SECRETS["REDIS_URL"]
     assert loaded.redis_secret.reveal() == SECRETS["REDIS_SECRET"]
+
+
+def test_a_flag_goes_before_a_file_that_the_environment_names(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("redis://of-the-file/")
+    for path in (tmp_path / "secret", tmp_path / "none"):
+        assert environment_of({"REDIS_URL_FILE": str(path)}, {"REDIS_URL": "redis://of-a-flag/"}, None) == {
+            "REDIS_URL": "redis://of-a-flag/"
+        }
