@@ -1,8 +1,6 @@
 """Running servers with tokens of every kind."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,14 +73,3 @@ def guarded(
     one.start()
     yield one
     one.end()
-
-
-@contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A plain connection to the server of this address."""
-    host, _, port = url.partition("//")[2].strip("/").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        yield reader, writer
-    finally:
-        writer.close()

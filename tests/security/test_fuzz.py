@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from tests.end_to_end.producer.conftest import RunningProducer
-from tests.security.conftest import Tokens, connected
+from tests.security.conftest import Tokens
 from tests.support.consoles import RunningConsole, running_console
 from tests.support.fuzzing import MOST_GROWTH, memory, mutants
 from tests.support.oidc import IdentityProvider, identity_provider
+from tests.support.raw_http import connected
 
 pytestmark = pytest.mark.timeout(180)  # servers are started
 BODY = b'{"event_id": "fuzzed", "payload": {}}'

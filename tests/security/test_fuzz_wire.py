@@ -11,8 +11,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.end_to_end.producer.conftest import RunningProducer
-from tests.security.conftest import Tokens, connected
+from tests.security.conftest import Tokens
 from tests.support.fuzzing import MOST_GROWTH, memory, mutants
+from tests.support.raw_http import WITHIN, answer_to, connected, statuses
 from unlost.listener.core.errors import InvalidEvent
 from unlost.listener.core.event import parse
 
@@ -21,34 +22,8 @@ EVENT = json.dumps(
     {"event_id": "e-1", "type": "t", "payload": {"a": [1, 2.5e3, "\u00e9\\u0041", None], "b": {"c": {}}}}
 )
 LARGEST = 1024 * 1024
-WITHIN = 10
 A_MOMENT = 0.3
 """How long a server may wait for the rest of a request before the test ends the connection."""
-
-
-async def answer_to(url: str, sent: bytes, *, patience: float = WITHIN) -> bytes:
-    """What a server sends until it ends the connection. After ``patience`` it is told that nothing more comes."""
-    async with asyncio.timeout(WITHIN + patience), connected(url) as (reader, writer):
-        answer = b""
-        try:
-            writer.write(sent)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    answer = await reader.readuntil(b"\r\n\r\n")
-                    answer += await reader.read()
-                    return answer
-            writer.write_eof()
-            return answer + await reader.read()
-        except asyncio.IncompleteReadError as error:
-            return error.partial
-        except ConnectionError:
-            return answer
-
-
-def statuses(answer: bytes) -> list[int]:
-    """The status of each answer on a connection."""
-    lines = answer.split(b"\r\n")
-    return [int(one.split()[1]) for one in lines if one.startswith(b"HTTP/1.1 ")]
 
 
 def a_request(path: bytes, token: str, body: bytes) -> bytes:

@@ -13,7 +13,8 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from tests.end_to_end.producer.conftest import RunningProducer
-from tests.security.conftest import Tokens, connected
+from tests.security.conftest import Tokens
+from tests.support.raw_http import connected
 from unlost.ops.kit.access.lockout import FREE
 from unlost.ops.kit.access.table import new_token
 
