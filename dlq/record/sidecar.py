@@ -131,7 +131,11 @@ class Sidecar:
 
     def append(self, records: Sequence[Record]) -> None:
         """Write the records to disk, all or none. Raises ``DiskFull`` or ``FileError``."""
-        self._file.append([encode(record) for record in records])
+        self.append_lines([encode(record) for record in records])
+
+    def append_lines(self, lines: Sequence[bytes]) -> None:
+        """``append`` of records that are encoded."""
+        self._file.append(lines)
 
     def close(self) -> None:
         """Close the file."""
@@ -149,16 +153,19 @@ class Sidecars:
         """Record in memory that a letter of this file is about to be run."""
         self._files_of.setdefault(letter_id, set()).add(file)
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Write the records to disk, per file all or none. Raises ``DiskFull`` or ``FileError``."""
-        of_file: dict[Path, list[Record]] = {}
-        for record in records:
-            for file in self._files_of.get(record.letter_id, ()):
-                of_file.setdefault(file, []).append(record)
+    def append_lines(self, letter_ids: Sequence[str], lines: Sequence[bytes]) -> None:
+        """Write encoded records to disk, per file all or none. ``letter_ids``: which letter each is about.
+
+        Raises ``DiskFull`` or ``FileError``.
+        """
+        of_file: dict[Path, list[bytes]] = {}
+        for letter_id, line in zip(letter_ids, lines, strict=True):
+            for file in self._files_of.get(letter_id, ()):
+                of_file.setdefault(file, []).append(line)
         for file, some in of_file.items():
-            self._open.setdefault(file, Sidecar(file)).append(some)
-        for record in records:
-            self._files_of.pop(record.letter_id, None)
+            self._open.setdefault(file, Sidecar(file)).append_lines(some)
+        for letter_id in letter_ids:
+            self._files_of.pop(letter_id, None)
 
     def close(self) -> None:
         """Close all files."""

@@ -6,6 +6,7 @@ A replay locks whole files. That keeps two replays of one file apart, and a repl
 import asyncio
 import contextlib
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -23,11 +24,13 @@ from unlost.dlq.record.sidecar import (
     Sidecars,
     Status,
     What,
+    encode,
     later_than,
     states,
 )
 from unlost.dlq.record.versions import EditedEvents, history_of
 from unlost.dlq.store.entries import (
+    BYTES_AT_ONCE,
     LetterEntry,
     LetterGroup,
     Statistics,
@@ -38,6 +41,7 @@ from unlost.dlq.store.entries import (
     in_time,
     next_batch,
     outlines,
+    size_of_entry,
     statistics,
 )
 from unlost.dlq.store.port import (
@@ -52,6 +56,8 @@ from unlost.dlq.store.port import (
 )
 
 AT_ONCE = 1000
+A_FEW = 64
+"""So many letters are read or written before other tasks have their turn: about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,32 +148,56 @@ class FileLetters:
         with replay_guards(self.paths, about):
             shots = await asyncio.to_thread(lambda: [snapshot(path) for path in self.paths])
             with contextlib.closing(Sidecars()) as sidecars:
-                yield _FilesTaken(chosen(shots, selection, limit, takes), sidecars)
+                yield _FilesTaken(chosen(shots, selection, takes), limit, sidecars)
 
 
 class _FilesTaken:
-    """``TakenLetters``: the files are locked as a whole."""
+    """``TakenLetters``: the files are locked as a whole.
 
-    def __init__(self, letters: Iterator[LetterEntry], sidecars: Sidecars) -> None:
+    Letters are read, and records encoded, on the event loop, a few at a time. A thread that only computes would make
+    the loop wait for the interpreter 5 ms after each call to a server. A thread waits for the disk alone.
+    """
+
+    def __init__(self, letters: Iterator[LetterEntry | None], limit: int, sidecars: Sidecars) -> None:
+        """``letters``: None for each that is passed over. ``limit``: at most so many are taken; 0 for all."""
         self.elsewhere = self.unreadable = 0
         self._letters = letters
+        self._left = limit or sys.maxsize
         self._sidecars = sidecars
 
     async def take(self, most: int) -> Sequence[LetterEntry]:
-        """See ``TakenLetters``. In a thread, because it skips resolved letters, which may be most of a large file."""
-        while found := await asyncio.to_thread(next_batch, self._letters, most):
-            taken = [one for one in found if not one.unreadable]
-            self.unreadable += len(found) - len(taken)
-            for one in taken:
-                assert one.file is not None
-                self._sidecars.expect(one.letter.letter_id, one.file)
-            if taken:
-                return taken
-        return []
+        """See ``TakenLetters``."""
+        taken: list[LetterEntry] = []
+        size, looks = 0, 0
+        while self._left and len(taken) < most and size < BYTES_AT_ONCE:
+            try:
+                entry = next(self._letters)
+            except StopIteration:
+                break
+            looks += 1
+            if entry is not None:
+                size += size_of_entry(entry)
+                self._left -= 1
+                self._keep(entry, taken)
+            if not looks % A_FEW:
+                await asyncio.sleep(0)
+        return taken
+
+    def _keep(self, entry: LetterEntry, taken: list[LetterEntry]) -> None:
+        if entry.unreadable:
+            self.unreadable += 1
+            return
+        assert entry.file is not None
+        self._sidecars.expect(entry.letter.letter_id, entry.file)
+        taken.append(entry)
 
     async def record(self, records: Sequence[Record]) -> int:
         """See ``TakenLetters``."""
-        await asyncio.to_thread(self._sidecars.append, records)
+        lines: list[bytes] = []
+        for first in range(0, len(records), A_FEW):
+            lines += map(encode, records[first : first + A_FEW])
+            await asyncio.sleep(0)
+        await asyncio.to_thread(self._sidecars.append_lines, [one.letter_id for one in records], lines)
         return 0
 
     async def free(self, letter_ids: Sequence[str]) -> None:
@@ -236,17 +266,15 @@ def plan(shots: Sequence[Snapshot], selection: Selection, limit: int) -> Plan:
     return sums
 
 
-def chosen(
-    shots: Sequence[Snapshot], selection: Selection, limit: int, takes: frozenset[Status]
-) -> Iterator[LetterEntry]:
-    """The letters that a replay takes, one at a time."""
-    waiting = (
-        entry_of(one, state, shot.path, edits)
-        for shot, edits in ((shot, EditedEvents(shot.path)) for shot in shots)
-        for one in read_letters(shot.path, end=shot.end)
-        if not isinstance(one, DamagedLine)
-        and (state := shot.known.get(one.letter.letter_id, OPEN)).status in takes
-        and selection.takes(one.letter, state)
-        and not is_held_back(one.letter, selection)
-    )
-    return islice(waiting, limit or None)
+def chosen(shots: Sequence[Snapshot], selection: Selection, takes: frozenset[Status]) -> Iterator[LetterEntry | None]:
+    """The letters that a replay takes, one at a time; None for each that it passes over, which may be most."""
+    every = selection.everything
+    for shot in shots:
+        edits = EditedEvents(shot.path)
+        for one in read_letters(shot.path, end=shot.end):
+            if isinstance(one, DamagedLine):
+                yield None
+                continue
+            state = shot.known.get(one.letter.letter_id, OPEN)
+            waits = state.status in takes and (every or selection.takes(one.letter, state))
+            yield entry_of(one, state, shot.path, edits) if waits and not is_held_back(one.letter, selection) else None

@@ -1,4 +1,4 @@
-"""How a daemon runs: on an event loop, with an orderly end at SIGTERM or Ctrl-C, and few garbage collections.
+"""How a daemon or a replay runs: on an event loop, with few garbage collections. A daemon ends in order at SIGTERM.
 
 Objects that exist once the daemon is built live as long as the process, so they are frozen: no collection scans them
 again. Later objects are freed by reference counts; only reference cycles wait for a collection. Rare collections cost a
@@ -34,6 +34,7 @@ def run_through(main: Coroutine[None, None, T]) -> T:
     When a user's task calls ``sys.exit``, asyncio leaves the loop, and all events in flight would be lost. Only that
     task has failed, so the loop is entered again and continues. ``main`` must handle SIGINT in its first step.
     """
+    gc.set_threshold(*COLLECT_EVERY)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         task = runner.get_loop().create_task(main)
         while True:
@@ -57,7 +58,6 @@ def run_daemon(make: Callable[[], Daemon]) -> None:
         # Everything that is loaded now lives as long as the process, so no later collection needs to scan it.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*COLLECT_EVERY)
         await daemon.run()
         # Closing the loop removes its handlers. Without this, a second SIGTERM would kill a process that is already
         # exiting in order.

@@ -13,7 +13,7 @@ from tests.support.letters import letter, mark, write
 from unlost.dlq.commands.cli import main
 from unlost.dlq.record.file import FileError, lock_of_writer, replay_guard
 from unlost.dlq.record.paths import letter_files
-from unlost.dlq.record.sidecar import Record, Sidecars, states
+from unlost.dlq.record.sidecar import Record, Sidecars, encode, states
 
 
 def run(*words: object, code: int = 0) -> Result:
@@ -155,7 +155,8 @@ def test_outcomes_of_a_replay_go_beside_the_letters_they_are_of(data: Path):
     sidecars = Sidecars()
     sidecars.expect("one", first)
     sidecars.expect("other", second)
-    sidecars.append([Record("one", "failed", 1.0), Record("one", "quarantined", 1.0), Record("other", "resolved", 1.0)])
+    records = [Record("one", "failed", 1.0), Record("one", "quarantined", 1.0), Record("other", "resolved", 1.0)]
+    sidecars.append_lines([one.letter_id for one in records], list(map(encode, records)))
     sidecars.close()
     assert {name: one.status for name, one in states(first).items()} == {"one": "quarantined"}
     assert {name: one.status for name, one in states(second).items()} == {"other": "resolved"}

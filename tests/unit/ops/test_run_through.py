@@ -57,3 +57,13 @@ def test_all_that_waits_is_done_and_whoever_awaits_the_task_gets_what_it_raised(
 def test_the_work_itself_may_leave():
     done = program("sys.exit(9)")
     assert (done.returncode, "the end" in done.stdout) == (9, False), done
+
+
+def test_garbage_is_collected_rarely_while_thousands_of_events_are_in_flight():
+    code = (
+        "import asyncio, gc\nfrom unlost.ops.kit.command.daemon import COLLECT_EVERY, run_through\n"
+        "async def threshold(): return gc.get_threshold()\n"
+        "assert run_through(threshold()) == COLLECT_EVERY\nprint('rarely')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "rarely\n", done
