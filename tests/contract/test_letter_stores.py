@@ -20,7 +20,7 @@ from unlost.dlq.record.sidecar import Edit, Record, fold
 from unlost.dlq.store.entries import LetterEntry, as_values
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import CHANGEABLE, LetterStore, Locked
-from unlost.listener.store.postgres import letter_store
+from unlost.listener.store.postgres import letter_store, taken_letters
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
@@ -313,6 +313,7 @@ async def test_letters_are_read_and_taken_up_to_so_many_bytes(table: Table, monk
     store = await table.put(LETTERS)
     two = max(len(encode(one)) for one in LETTERS) * 2 + 1
     monkeypatch.setattr(letter_store, "BYTES_AT_ONCE", two)
+    monkeypatch.setattr(taken_letters, "BYTES_AT_ONCE", two)
     monkeypatch.setattr(letter_store, "LIST_BYTES", two)
     batches = ["".join(one.letter.letter_id[-1] for one in some) async for some in store.each(ALL)]
     assert batches == ["ea", "bc", "d"]
