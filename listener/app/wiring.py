@@ -91,21 +91,8 @@ def standby_of(settings: ReadSettings, group: str, timeout: float) -> Database |
 def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool = False) -> Servers:
     """Build the real servers. ``revives``: dead letters may become rows, as in a replay."""
     codec = codec_of(settings)
-    database = Database(
-        settings.database_url.reveal(),
-        connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
-        kept_open=KEPT_OPEN,
-        make_ready=partial(make_ready, group=settings.group),
-        group=settings.group,
-        timeout=settings.database_timeout,
-        name=f"unlost {settings.instance_id}",
-        kind=FAST if settings.fast == "on" else PLAIN,
-    )
-    redis = RedisClaims(
-        redis_servers(settings.redis_url.reveal(), timeout=settings.redis_timeout),
-        token=token, group=settings.group, lease_seconds=settings.lease, window_seconds=settings.dedup_window,
-        secret=settings.redis_secret.reveal(),
-    )  # fmt: skip
+    database = _database_of(settings)
+    redis = _redis_of(settings, token)
     postgres = PostgresClaims(database, token=token, lease_seconds=settings.lease, window_seconds=settings.dedup_window)
 
     channel = HttpChannel(settings.effect_options())
@@ -122,17 +109,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool =
         await postgres.close()
         await database.close()
 
-    rows = PostgresRows(
-        database,
-        instance_id=settings.instance_id,
-        token=token,
-        handler=settings.handler_name,
-        respects_burials=not revives,
-        handler_role=settings.handler_role,
-        # Longer than both, so it ends only an owner that is frozen: its row lock would hold up the next owner.
-        longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
-        codec=codec,
-    )
+    rows = _rows_of(settings, database, token, codec, revives=revives)
     return Servers(
         redis=redis,
         postgres=postgres,
@@ -166,4 +143,41 @@ def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool =
         letters=LetterTable(database, token=token),
         codec=codec,
         shadow=ShadowRows(rows, database),
+    )
+
+
+def _database_of(settings: ConnectionSettings) -> Database:
+    return Database(
+        settings.database_url.reveal(),
+        connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
+        kept_open=KEPT_OPEN,
+        make_ready=partial(make_ready, group=settings.group),
+        group=settings.group,
+        timeout=settings.database_timeout,
+        name=f"unlost {settings.instance_id}",
+        kind=FAST if settings.fast == "on" else PLAIN,
+    )
+
+
+def _redis_of(settings: ConnectionSettings, token: str) -> RedisClaims:
+    return RedisClaims(
+        redis_servers(settings.redis_url.reveal(), timeout=settings.redis_timeout),
+        token=token, group=settings.group, lease_seconds=settings.lease, window_seconds=settings.dedup_window,
+        secret=settings.redis_secret.reveal(),
+    )  # fmt: skip
+
+
+def _rows_of(
+    settings: ConnectionSettings, database: Database, token: str, codec: EventCodec | None, *, revives: bool
+) -> PostgresRows:
+    return PostgresRows(
+        database,
+        instance_id=settings.instance_id,
+        token=token,
+        handler=settings.handler_name,
+        respects_burials=not revives,
+        handler_role=settings.handler_role,
+        # Longer than both, so it ends only an owner that is frozen: its row lock would hold up the next owner.
+        longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
+        codec=codec,
     )
