@@ -83,6 +83,7 @@ class Replay:
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._failed = 0
+        self._unrecorded = 0
         self._in_work = 0
         self._bytes = 0
         self._next_start = 0.0
@@ -156,9 +157,14 @@ class Replay:
             most = None if most is None else most - len(taken)
 
     async def _has_room(self) -> bool:
-        """Wait until letters may be taken: several at once, if many may be in progress. False if the replay stops."""
+        """Wait until letters may be taken: several at once, if many may be in progress. False if the replay stops.
+
+        On a slow disk letters end sooner than outcomes are recorded. After a kill all that is not recorded runs again.
+        """
         full = self._most if self._most <= CAREFUL else self._most // 2
-        while not self._stop.is_set() and (self._in_work >= full or self._bytes >= MOST_BYTES):
+        while not self._stop.is_set() and (
+            self._in_work >= full or self._bytes >= MOST_BYTES or self._unrecorded >= max(CAREFUL, self._most)
+        ):
             self._room.clear()
             await self._room.wait()
         return not self._stop.is_set()
@@ -220,6 +226,7 @@ class Replay:
 
     def _end_one(self, entry: LetterEntry, outcome: Outcome) -> None:
         self._ended.append((entry, outcome))
+        self._unrecorded += 1
         self._failed += isinstance(outcome, FailedAgain)
         if self._limits.max_failures and self._failed >= self._limits.max_failures:
             self._end(f"{counted(self._failed, 'letter')} failed, and the limit is {self._limits.max_failures:,}")
@@ -249,6 +256,8 @@ class Replay:
         except BaseException:
             self._stop.set()
             raise
+        self._unrecorded -= len(ended)
+        self._room.set()
         for (_, outcome), records in zip(ended, written, strict=True):
             self._count(outcome, records)
         self._advance(self.report)
