@@ -169,7 +169,7 @@ class _FilesTaken:
         """See ``TakenLetters``."""
         taken: list[LetterEntry] = []
         size, looks = 0, 0
-        while self._left and len(taken) < most and size < BYTES_AT_ONCE:
+        while self._left and len(taken) < most and (size < BYTES_AT_ONCE or not taken):
             try:
                 entry = next(self._letters)
             except StopIteration:

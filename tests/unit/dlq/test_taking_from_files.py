@@ -1,12 +1,17 @@
 """A replay takes letters from files on the event loop. Other tasks have their turns meanwhile."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support.letters import letter, write
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import Record, Sidecar, states
+from unlost.dlq.store import files
+from unlost.dlq.store.entries import LetterEntry, entry_of
 from unlost.dlq.store.files import A_FEW, FileLetters
 
 COUNT = 5 * A_FEW
@@ -36,3 +41,17 @@ async def test_taking_and_recording_many_letters_keeps_no_other_task_waiting(tmp
         record = asyncio.ensure_future(taking.record([Record(one, "resolved", 2.0) for one in taken]))
         assert await turns_during(record) >= COUNT // A_FEW
     assert sum(state.status == "resolved" for state in states(path).values()) == 2 * COUNT - 1
+
+
+async def test_many_bytes_of_unreadable_letters_do_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "letters.jsonl", [letter(f"e{number}") for number in range(9)])
+
+    def read(*of: Any) -> LetterEntry:
+        entry = entry_of(*of)
+        return entry if entry.letter.event_id == "e8" else replace(entry, unreadable="no key")
+
+    monkeypatch.setattr(files, "entry_of", read)
+    monkeypatch.setattr(files, "BYTES_AT_ONCE", 1)
+    async with FileLetters([path]).replaying(Selection(), 0, "a test") as taking:
+        assert [one.letter.event_id for one in await taking.take(2)] == ["e8"]
+        assert (await taking.take(2), taking.unreadable) == ([], 8)
