@@ -1,6 +1,7 @@
 """The intake: limits the events in a listener's memory, by count and bytes. Each event enters and leaves here, once.
 
-An event that is in memory already is not claimed a second time: its copy follows the first and ends with it. A copy
+An event that is in memory already is not claimed a second time: its copy follows the first and ends with it. The event
+of a letter ends with it only if it is a row: otherwise it is this letter that a peer has written of the first. A copy
 with other content will be a conflict, whose letter blocks its key, so it keeps its place among the events of that key.
 So does one that was read again, which may be processed again. A frame that is not a valid event enters too, marked
 for burial, under a name made from its bytes.
@@ -303,12 +304,12 @@ class Intake:
         for copy in copies or ():
             # Events stored before the source was read again may be lost, and the copy is read to replace one.
             stale = not isinstance(end, Buried) and _reading(copy) != reading
-            if copy.request.digest == flight.request.digest and not stale:
+            if copy.request.digest == flight.request.digest and not stale and not _is_by_its_letter(copy, flight, end):
                 exited.append(self._exit(copy, DUPLICATE if isinstance(end, Stored) else end))
                 ended.append(copy.event.event_id)
             else:
                 self._leave_count(copy)
-                self.enter(copy)
+                self.enter(copy, behind=copy.revive)
         if ended:
             self._facts(EventsDuplicate(tuple(ended)))
         return exited
@@ -338,6 +339,11 @@ class Intake:
     def _leave_count(self, flight: InFlight) -> None:
         self._count -= 1
         self._bytes -= len(flight.event.frame) + ENTRY_BYTES
+
+
+def _is_by_its_letter(copy: InFlight, first: InFlight, end: End) -> bool:
+    """Whether the first may count as settled by the very letter whose event the copy is. Then the copy goes on."""
+    return copy.revive and not first.revive and not isinstance(end, Stored)
 
 
 def _reading(flight: InFlight) -> int:

@@ -2,12 +2,14 @@
 
 import time
 
+import pytest
+
 from tests.support.stand_ins import flight, flights
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import Fact
-from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, InFlight, conflict_claim
+from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, End, InFlight, conflict_claim
 from unlost.listener.core.order_key import key_reader
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.pipeline.frames import read_frames
@@ -254,3 +256,27 @@ def test_a_copy_with_other_content_and_another_key_is_not_claimed_before_the_fir
     assert conflict.order_key != first.order_key
     intake.finish([(conflict, Buried("conflict"))])
     assert [one.event.event_id for one in admitted.queue.waiting()] == ["b", "a", "a"]
+
+
+@pytest.mark.parametrize("end", [DUPLICATE, Buried("blocked")])
+def test_the_event_of_a_letter_goes_on_when_the_first_ends_by_that_letter(end: End):
+    """A peer buried it. This listener has it in memory still when the letter is retried here."""
+    admitted, ended = Admitted(), list[InFlight]()
+    intake = admitted.intake
+    admitted.inlet.receive(split([frame("e", 1, "j.1")]))
+    (first,) = admitted.queue.waiting()
+    of_letter = intake.offer_behind(b'{"event_id":"e","payload":1}', ended.append, revive=True)
+    intake.finish([(first, end)])
+    assert (ended, intake.inside()) == ([], [of_letter])
+    intake.finish([(of_letter, STORED)])
+    assert (ended, intake.count, intake.size) == ([of_letter], 0, 0)
+
+
+def test_the_event_of_a_letter_ends_with_the_first_that_is_a_row_now():
+    admitted, ended = Admitted(), list[InFlight]()
+    admitted.inlet.receive(split([frame("e", 1, "j.1")]))
+    (first,) = admitted.queue.waiting()
+    of_letter = admitted.intake.offer_behind(b'{"event_id":"e","payload":1}', ended.append, revive=True)
+    admitted.intake.finish([(first, STORED)])
+    assert ([one.end for one in ended], admitted.intake.count) == ([DUPLICATE], 0)
+    assert ended == [of_letter]
