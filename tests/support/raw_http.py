@@ -19,7 +19,7 @@ async def connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, async
 
 
 async def answer_to(url: str, sent: bytes, *, patience: float = WITHIN) -> bytes:
-    """What a server sends until it ends the connection. After ``patience`` it is told that nothing more comes."""
+    """What a server sends until it ends the connection. After ``patience`` this end closes its half first."""
     async with asyncio.timeout(WITHIN + patience), connected(url) as (reader, writer):
         answer = b""
         try:

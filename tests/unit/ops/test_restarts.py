@@ -1,4 +1,4 @@
-"""What ended is started again, up to a limit, and a start that fails ends nothing else."""
+"""A process that ends is started again, up to a limit. If a start fails, the other processes go on."""
 
 import sys
 import threading
