@@ -17,7 +17,7 @@ from unlost.listener.core.errors import ErrorClass
 Found = TypeVar("Found")
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
 SHORT_ID = 8
-"""As many characters of the end of a letter's id are shown, and name the letter."""
+"""The length of the end of a letter's id that tables show. It is enough to name the letter."""
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 

@@ -1,7 +1,7 @@
 """The intake: limits the events in a listener's memory, by count and bytes. Each event enters and leaves here, once.
 
 An event that is in memory already is not claimed a second time: its copy follows the first and ends with it. The event
-of a letter ends with it only if it is a row: otherwise it is this letter that a peer has written of the first. A copy
+of a letter ends with it only if the first became a row. Otherwise the first may count as settled by this letter. A copy
 with other content will be a conflict, whose letter blocks its key, so it keeps its place among the events of that key.
 So does one that was read again, which may be processed again. A frame that is not a valid event enters too, marked
 for burial, under a name made from its bytes.

@@ -34,7 +34,7 @@ def forget_secrets(data: Path) -> None:
 
 
 def _file_with(secret: str, directory: Path) -> Path:
-    """Named by its content, so that another process of the same name, with another address, takes no other's file."""
+    """Write a secret to a file that is named by its content, so that processes with other secrets use other files."""
     private_directory(directory)
     path = directory / blake2b(secret.encode(), digest_size=16).hexdigest()
     with open(private_descriptor(path, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as file:  # noqa: PTH123

@@ -110,7 +110,7 @@ class Law(Hooks):
         self._contested: set[str] = set()
         self._lost: set[tuple[Start, str]] = set()
         self._paused_until: dict[Start, float] = {}
-        """When the last pause of the route ended at each process. One that goes on has no end."""
+        """When the last pause of the route ended at each process; infinite while it goes on."""
         self.written: dict[str, int] = {}
         self.arrived: dict[int, list[Start]] = {}
         """The processes that received each entry, by serial number."""

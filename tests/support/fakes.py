@@ -1,4 +1,4 @@
-"""Fakes for classes that have no port: what they share with the class takes what the class takes."""
+"""Fakes for classes that have no port. A method that a fake shares with its class takes the same arguments."""
 
 import inspect
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def unused(kind: type[T]) -> T:
 
 
 class Unused:
-    """Has nothing. Its first use ends the test."""
+    """A stand-in without attributes. Its first use fails the test."""
 
     def __init__(self, name: str) -> None:
         self._name = name

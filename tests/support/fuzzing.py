@@ -40,7 +40,7 @@ def changed(value: bytes, rng: random.Random) -> bytes:
 
 
 def mutants(value: bytes) -> Iterator[bytes]:
-    """Changed values, for some seconds, and a few at least."""
+    """Yield changed values for some seconds, and at least a few of them."""
     rng, ends, left = random.Random(SEED), time.monotonic() + SECONDS, LEAST
     while left > 0 or time.monotonic() < ends:
         if (one := changed(value, rng)) != value:
