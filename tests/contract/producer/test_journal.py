@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -16,42 +16,92 @@ import msgspec
 import pytest
 
 from tests.support.codecs import Keys
+from unlost.listener.core.codec import EventCodec
 from unlost.listener.core.cursor import parse_cursor
+from unlost.ops.upkeep.journal import JournalGroups
 from unlost.producer.journal.coded import CodedJournal, plain_body
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.groups import Group, RetentionLimits, kept_for
+from unlost.producer.journal.jetstream import groups as stream_groups
 from unlost.producer.journal.jetstream.adapter import JetStreamJournal
-from unlost.producer.journal.known import as_it_is
+from unlost.producer.journal.known import Plain, as_it_is
 from unlost.producer.journal.port import Journal, JournalError
+from unlost.producer.journal.postgres import groups as server_groups
 from unlost.producer.journal.postgres.adapter import PostgresJournal
 from unlost.producer.journal.publications import Lines, Publication, lines_of
+from unlost.producer.journal.sqlite import groups as file_groups
 from unlost.producer.journal.sqlite import statements
 from unlost.producer.journal.sqlite.adapter import PATIENCE, SqliteJournal
-from unlost.producer.journal.sqlite.groups import forget
 from unlost.producer.journal.timelines import EMPTY_KEPT, Start
 from unlost.producer.publish.accept import publication as parsed
 from unlost.producer.publish.accept import wrapped
 
 PLENTY = 10**12
-SIZES = pytest.mark.parametrize("journal", ["sqlite", "postgres", "jetstream"], indirect=True)
+KINDS = ["sqlite", "postgres", "jetstream", "sqlite-encrypted", "postgres-encrypted"]
+SIZES = pytest.mark.parametrize("starts", ["sqlite", "postgres", "jetstream"], indirect=True)
 """For tests that count bytes: an encrypted body has more of them."""
 
 
-@pytest.fixture(params=["sqlite", "postgres", "jetstream", "sqlite-encrypted", "postgres-encrypted"])
-def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
-    codec = Keys(tmp_path / "keys.json").codec if "encrypted" in request.param else None
-    plain = as_it_is if codec is None else plain_body(codec)
-    made: Journal
-    if request.param.startswith("sqlite"):
-        made = SqliteJournal(tmp_path / "journal.sqlite", plain)
-    elif request.param == "jetstream":
-        made = JetStreamJournal(request.getfixturevalue("jetstream_url"), plain=plain)
+class Starts:
+    """One journal, which each start of its producer opens again."""
+
+    def __init__(self, kind: str, address: str, codec: EventCodec | None) -> None:
+        self._kind = kind.partition("-")[0]
+        self._address = address
+        self._codec = codec
+        self._last: Journal | None = None
+
+    def again(self) -> Journal:
+        """Close the journal of the start before, and open it anew."""
+        self.close()
+        plain = as_it_is if self._codec is None else plain_body(self._codec)
+        made = self._opened(plain)
+        self._last = made if self._codec is None else CodedJournal(made, self._codec)
+        return self._last
+
+    def _opened(self, plain: Plain) -> Journal:
+        match self._kind:
+            case "sqlite":
+                return SqliteJournal(Path(self._address), plain)
+            case "jetstream":
+                return JetStreamJournal(self._address, plain=plain)
+        return PostgresJournal(self._address, plain=plain)
+
+    @contextmanager
+    def groups(self) -> Iterator[JournalGroups]:
+        """Open the groups beside the producer, as ``unlost journal`` does."""
+        match self._kind:
+            case "sqlite":
+                with file_groups.opened(Path(self._address)) as file:
+                    yield file_groups.FileGroups(file)
+            case "jetstream":
+                with stream_groups.opened(self._address) as groups:
+                    yield groups
+            case _:
+                with server_groups.opened(self._address) as found:
+                    yield found
+
+    def close(self) -> None:
+        if self._last is not None:
+            self._last.close()
+        self._last = None
+
+
+@pytest.fixture(params=KINDS)
+def starts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Starts]:
+    kind = request.param
+    if kind.startswith("sqlite"):
+        address = str(tmp_path / "journal.sqlite")
     else:
-        made = PostgresJournal(request.getfixturevalue("database_url"), plain=plain)
-    if codec is not None:
-        made = CodedJournal(made, codec)
-    yield made
-    made.close()
+        address = request.getfixturevalue("jetstream_url" if kind == "jetstream" else "database_url")
+    starts = Starts(kind, address, Keys(tmp_path / "keys.json").codec if "encrypted" in kind else None)
+    yield starts
+    starts.close()
+
+
+@pytest.fixture
+def journal(starts: Starts) -> Journal:
+    return starts.again()
 
 
 def event(event_id: str, payload: str = "1", *, redeliver: bool = False) -> Publication:
@@ -204,16 +254,14 @@ def test_numbers_never_come_back_after_all_is_forgotten(journal: Journal) -> Non
     assert [entry.number for entry in journal.read(0, 10)] == [3]
 
 
-def test_numbers_never_come_back_after_all_is_forgotten_and_a_restart(tmp_path: Path) -> None:
-    journal = SqliteJournal(tmp_path / "journal")
+def test_numbers_never_come_back_after_all_is_forgotten_and_a_restart(starts: Starts) -> None:
+    journal = starts.again()
     statuses(journal, event("a"), event("b"))
     journal.retire(older_than=5.0, max_bytes=PLENTY, chunk=10)
-    journal.close()
-    again = SqliteJournal(tmp_path / "journal")
+    again = starts.again()
     assert again.bounds() == (2, 2)
     statuses(again, event("c"))
     assert [entry.number for entry in again.read(0, 10)] == [3]
-    again.close()
 
 
 def test_goes_on_with_a_file_in_which_sqlite_counted(tmp_path: Path) -> None:
@@ -243,14 +291,23 @@ def test_a_batch_that_cannot_be_placed_leaves_nothing(journal: Journal) -> None:
     assert statuses(journal, event("a")) == ["accepted"]
 
 
-def test_keeps_its_identity_and_content_when_opened_again(tmp_path: Path) -> None:
-    first = SqliteJournal(tmp_path / "journal")
-    statuses(first, event("a"))
-    first.close()
-    again, other = SqliteJournal(tmp_path / "journal"), SqliteJournal(tmp_path / "other")
-    assert again.identity == first.identity != other.identity
-    assert statuses(again, event("a")) == ["duplicate"]
-    again.close()
+def test_keeps_its_identity_and_content_when_opened_again(starts: Starts) -> None:
+    first = starts.again()
+    identity = first.identity
+    statuses(first, event("a"), event("b", '"text"'))
+    first.retire(older_than=0.0, max_bytes=len(event("b").body), chunk=10)
+    first.probe(7.0)
+    known, held, read = first.remember([Group("group", 1, 2.0)]), first.stats(), first.read(0, 10)
+    again = starts.again()
+    assert again.identity == identity
+    assert (again.remember([]), again.stats(), again.read(0, 10), again.probed_at()) == (known, held, read, 7.0)
+    assert statuses(again, event("b", '"text"'), event("b")) == ["duplicate", "conflict"]
+
+
+def test_another_file_is_another_journal(tmp_path: Path) -> None:
+    one, other = SqliteJournal(tmp_path / "one"), SqliteJournal(tmp_path / "other")
+    assert one.identity != other.identity
+    one.close()
     other.close()
 
 
@@ -318,15 +375,14 @@ def opened(path: Path, *names: str) -> tuple[SqliteJournal, list[str]]:
     return journal, [one.cursor for one in journal.append([[event(name) for name in names]], 1.0).placed]
 
 
-def test_a_cursor_says_where_it_was_given_and_is_the_same_for_everybody(tmp_path: Path) -> None:
-    journal, before = opened(tmp_path / "journal", "a", "b")
-    journal.close()
-    journal, after = opened(tmp_path / "journal", "c", "a")
+def test_a_cursor_says_where_it_was_given_and_is_the_same_for_everybody(starts: Starts) -> None:
+    before = [one.cursor for one in starts.again().append([[event("a"), event("b")]], 1.0).placed]
+    journal = starts.again()
+    after = [one.cursor for one in journal.append([[event("c"), event("a")]], 1.0).placed]
     assert len({cursor.rpartition(".")[0] for cursor in (*before, *after[:1])}) == 2
     assert after[1] == before[0]
     assert [journal.timelines.cursor(one.number) for one in journal.read(0, 9)] == [*before, after[0]]
     assert [journal.timelines.number_of(one, journal.bounds()) for one in (*before, after[0])] == [1, 2, 3]
-    journal.close()
 
 
 def test_a_cursor_from_a_history_that_was_lost_is_not_taken_for_one_of_ours(tmp_path: Path) -> None:
@@ -626,14 +682,15 @@ def test_retention_leaves_what_a_group_is_still_to_read(journal: Journal) -> Non
     assert journal.bounds() == (7, 10)
 
 
-def test_what_a_forgotten_group_had_not_read_is_counted(tmp_path: Path) -> None:
-    journal = SqliteJournal(tmp_path / "journal")
+def test_what_a_forgotten_group_had_not_read_is_counted(starts: Starts) -> None:
+    journal = starts.again()
     statuses(journal, *(event(f"event-{number}") for number in range(10)), at=1.0)
     journal.remember([Group("gone", 4, 1.0), Group("here", 10, 1.0)])
-    with closing(sqlite3.connect(tmp_path / "journal", isolation_level=None)) as file:
-        assert forget(file, "gone")
-        assert not forget(file, "gone")
-        assert not forget(file, "never known")
+    with starts.groups() as groups:
+        assert (groups.newest(), {one.name for one in groups.known()}) == (10, {"gone", "here"})
+        assert groups.forget("gone")
+        assert not groups.forget("gone")
+        assert not groups.forget("never known")
     known = journal.remember([])
     assert {one.name: one.forgotten for one in known} == {"gone": True, "here": False}
     assert kept_for(known) == RetentionLimits(10, 4)
@@ -641,11 +698,9 @@ def test_what_a_forgotten_group_had_not_read_is_counted(tmp_path: Path) -> None:
     assert journal.stats().dropped_unread == 4
     assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=8, keep=kept_for(known)) == 2
     assert journal.stats().dropped_unread == 6
-    journal.close()
-    journal = SqliteJournal(tmp_path / "journal")
-    assert journal.stats().dropped_unread == 6
-    assert not {one.name: one.forgotten for one in journal.remember([Group("gone", 10, 2.0)])}["gone"]
-    journal.close()
+    again = starts.again()
+    assert again.stats().dropped_unread == 6
+    assert not {one.name: one.forgotten for one in again.remember([Group("gone", 10, 2.0)])}["gone"]
 
 
 def test_what_nobody_read_is_dropped_and_counted(journal: Journal) -> None:
