@@ -56,6 +56,6 @@ def hunt(
         for chunk, findings in zip(
             chunks, pool.imap(partial(try_seeds, mutation=mutation, in_order=in_order), chunks), strict=True
         ):
-            yield from findings
             done += len(chunk)
-            progress(done)
+            progress(done)  # before findings are yielded: the caller may stop at one
+            yield from findings
