@@ -75,6 +75,10 @@ class ClaimedAhead:
         """Return the claims that are held for events which waited for their turn. At the end, none of them starts."""
         return [one.claim_id for one in self._intake.inside() if self._is_held(one)]
 
+    def next_is_held(self, flight: InFlight) -> bool:
+        """Return whether the next event of this one's key starts as soon as this one is settled."""
+        return not self.ending and any(map(self._is_held, self._order.next_of(flight, 1)))
+
     def _is_held(self, flight: InFlight) -> bool:
         return flight.ahead == "held" and self._leases.is_held(flight.claim_id)
 

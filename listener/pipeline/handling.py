@@ -54,6 +54,7 @@ class Handling:
         suspects: Suspects,
         effects: EffectRecorder,
         claim_again: Callable[[Sequence[InFlight]], None],
+        another_follows: Callable[[InFlight], bool] = lambda _: False,
         policy: Policy,
         clocks: Clocks,
         facts: Facts,
@@ -71,7 +72,10 @@ class Handling:
         self._tasks = EventTasks()
         self._queues = RouteQueues(handler, policy, clocks.monotonic, rng)
         self.admit = self._queues.admit
-        self._workers = Workers(self._queues, self._tasks, at_once=policy.handle_concurrency, take=self._take)
+        self._workers = Workers(
+            self._queues, self._tasks, at_once=policy.handle_concurrency, take=self._take,
+            another_follows=another_follows,
+        )  # fmt: skip
         self._gate = self._workers.gate
         self.alone = self._gate.alone
         self.idle_of_suspects = self._gate.idle_of_suspects

@@ -114,7 +114,7 @@ class Pipeline:
             self.work = Handling(
                 handler=handler, manager=manager, store=store, storing=storing, watch=self.store_watch,
                 settling=self.settling, standby=self.standby, suspects=self._suspects, effects=effects,
-                claim_again=queue.put_all, policy=policy, clocks=clocks,
+                claim_again=queue.put_all, another_follows=self._another_follows, policy=policy, clocks=clocks,
                 facts=facts, rng=rng, refuse=refuse,
             )  # fmt: skip
         self.claiming = Claiming(
@@ -156,6 +156,9 @@ class Pipeline:
 
     def _turn_came(self, flights: Sequence[InFlight]) -> None:
         self.claiming.ahead.turn_came(flights)
+
+    def _another_follows(self, flight: InFlight) -> bool:
+        return self.intake.order.used and self.claiming.ahead.next_is_held(flight)
 
     def _registered(self, burials: Sequence[Burial]) -> None:
         if any(one.order_key is not None for one in burials):

@@ -8,6 +8,7 @@ nothing, so it does not count: the line bounds how many threads run at once.
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.event_tasks import EventTasks, this_task
 from unlost.listener.pipeline.exclusive_gate import ExclusiveGate
 from unlost.listener.pipeline.route_queues import IN_LINE, Attempt, RouteQueue, RouteQueues
@@ -17,13 +18,25 @@ Take = Callable[[Attempt, TransactionPipeline], Awaitable[None]]
 
 
 class Workers:
-    """Up to ``at_once`` workers, and the gate at which fresh events wait. ``take`` makes one attempt."""
+    """Up to ``at_once`` workers, and the gate at which fresh events wait. ``take`` makes one attempt.
 
-    def __init__(self, queues: RouteQueues, tasks: EventTasks, *, at_once: int, take: Take) -> None:
+    ``another_follows``: whether an event starts as soon as this one is a row, since it is the next of its key.
+    """
+
+    def __init__(
+        self,
+        queues: RouteQueues,
+        tasks: EventTasks,
+        *,
+        at_once: int,
+        take: Take,
+        another_follows: Callable[[InFlight], bool],
+    ) -> None:
         self._queues = queues
         self._tasks = tasks
         self._at_once = at_once
         self._take = take
+        self._another_follows = another_follows
         self._workers: set[asyncio.Task[None]] = set()
         self._in_line = 0
         self.gate = ExclusiveGate(opened=self.start_all)
@@ -58,8 +71,8 @@ class Workers:
         return len(self._workers) - self._in_line
 
     async def _work(self) -> None:
-        task, queue = this_task(), None
-        transactions = TransactionPipeline(lambda: self._another_waits(queue))
+        task, attempt = this_task(), None
+        transactions = TransactionPipeline(lambda: attempt is not None and self._goes_on(attempt))
         try:
             while not task.cancelling() and (attempt := self._next_attempt()):  # a handler may swallow it
                 queue, in_line = attempt.queue, attempt.queue.is_in_line
@@ -76,9 +89,14 @@ class Workers:
         finally:
             await transactions.rest()
 
-    def _another_waits(self, ending: RouteQueue | None) -> bool:
-        """Return whether an event waits for this worker, whose attempt for this route ends: all others are busy."""
-        return self._busy >= self._at_once and self._next_attempt(ending) is not None
+    def _goes_on(self, ending: Attempt) -> bool:
+        """Return whether this worker, whose attempt ends, has another event then: the next of the key, or any other.
+
+        Others wait for it only if all other workers are busy.
+        """
+        if self._another_follows(ending.flight):
+            return True
+        return self._busy >= self._at_once and self._next_attempt(ending.queue) is not None
 
     def _next_attempt(self, ending: RouteQueue | None = None) -> Attempt | None:
         """Return the next event to run. Events inside the gate may run; fresh ones wait while it is closed."""

@@ -52,8 +52,9 @@ def named(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{number}" for number in range(1, count + 1)]
 
 
-def row(event_id: str) -> NewRow:
-    return NewRow(parse(b'{"event_id":"%s","payload":{"n":1}}' % event_id.encode(), max_bytes=100), 1, 1, 0.0)
+def row(event_id: str, key: str | None = None) -> NewRow:
+    event = parse(b'{"event_id":"%s","payload":{"n":1}}' % event_id.encode(), max_bytes=100)
+    return NewRow(event, 1, 1, 0.0, order_key=key)
 
 
 async def nothing(_: Connection) -> None:
@@ -68,6 +69,7 @@ async def stores(database: Database) -> None:
             await store.settled([ClaimRequest(event_id, b"") for event_id in named(prefix, count)])
     for event_id in ("one", "row1", "dead1"):
         await store.insert_with(row(event_id), nothing)
+        await store.insert_with(row(f"keyed-{event_id}", "key"), nothing)
         await store.same_content(row(event_id).event)
         await store.one(event_id)
 

@@ -17,6 +17,7 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import Facts
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.handlers import Call, FunctionHandler
 from unlost.listener.pipeline.handling import Handling
@@ -118,6 +119,7 @@ async def handling_with(
     monotonic: Callable[[], float] = time.monotonic,
     rng: Callable[[], float] = random.random,
     rows: FakeRows | None = None,
+    another_follows: Callable[[InFlight], bool] = lambda _: False,
 ) -> AsyncIterator[tuple[Handling, Ends]]:
     ends, suspects = Ends(), Suspects(at_once=2)
     handling = Handling(
@@ -127,6 +129,7 @@ async def handling_with(
         settling=as_a(Settling, ends), standby=as_a(Standby, Returned()), suspects=suspects,
         effects=unused(EffectRecorder),
         claim_again=lambda flights: handling.start_all(handling.admit(flights)), policy=policy,
+        another_follows=another_follows,
         clocks=Clocks(lambda: 0.0, monotonic), facts=facts, rng=rng,
     )  # fmt: skip
     running = asyncio.create_task(handling.run())

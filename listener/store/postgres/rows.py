@@ -285,18 +285,19 @@ class PostgresRows:
 
     async def _insert_one(self, connection: Connection, row: NewRow) -> bool:
         """Send a single row as plain values: arrays of one element cost both sides more than the row does."""
-        if row.order_key is not None:
-            return await self._insert_in_order(connection, [row]) == 1
         respects = self._respects_burials and not row.revives
+        if row.order_key is not None and (not respects or row.edited):  # its own letter may block the key
+            return await self._insert_in_order(connection, [row]) == 1
         edited = () if row.edited is None else (row.edited.version, row.edited.original)
+        keyed = () if row.order_key is None else (row.order_key,)
         status = await connection.execute(
-            self._sql["insert_edited" if edited else "insert_lone"],
+            self._sql["insert_edited" if edited else "insert_keyed" if keyed else "insert_lone"],
             self._instance_id,
             self._token,
             *values_of(row, self._codec),
             respects,
             self._handler,
-            *edited,
+            *(edited or keyed),
         )
         return _count(status) == 1
 

@@ -21,6 +21,14 @@ SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestam
 WHERE NOT EXISTS (SELECT FROM unlost.buried b WHERE $11::bool AND b.event_id = $3)
 ON CONFLICT (event_id) DO NOTHING
 
+-- name: insert_keyed
+-- As insert_lone, for a row with a key ($13) that is not from a letter: it is refused while any letter blocks its key.
+INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at, handler)
+SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10), $12
+WHERE NOT EXISTS (SELECT FROM unlost.buried b WHERE $11::bool AND b.event_id = $3)
+    AND NOT EXISTS (SELECT FROM unlost.buried b WHERE b.order_key = $13)
+ON CONFLICT (event_id) DO NOTHING
+
 -- name: insert_edited
 -- The event of an edited letter: $13 the version, $14 the digest of what the publisher sent.
 INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at, handler, letter_version, original_sha256)

@@ -186,6 +186,26 @@ async def test_a_stop_hands_back_what_was_claimed_ahead_and_will_not_start(when:
     assert not manager.held
 
 
+async def test_the_next_event_of_a_key_follows_at_once_only_while_its_claim_is_held():
+    manager = FakeManager()
+    manager.unanswered = -1
+    pipeline = in_order(manager, FakeRows(), FakeSink())
+    first, second = run_of_two()
+    for one in (first, second):
+        pipeline.intake.enter(one)
+    follows = pipeline.claiming.ahead.next_is_held
+    assert not follows(first), "it is not claimed"
+    pipeline.intake.order.claim_ahead([second])
+    assert not follows(first), "its claim is not answered"
+    second.ahead = "held"
+    assert follows(first)
+    manager.lost = {"second"}
+    assert not follows(first), "its lease has ended"
+    manager.lost = set()
+    await pipeline.claiming.quiet()
+    assert not follows(first), "nothing starts any more"
+
+
 class Sharing(FakeManager):
     """Nearly every segment is of a peer."""
 

@@ -347,6 +347,19 @@ async def test_a_connection_is_kept_for_the_next_event_only_if_one_waits_and_no_
     assert rows.follows == {"b": True, "c": False, "a": False}
 
 
+async def test_a_connection_is_kept_for_the_next_event_of_the_key_although_other_workers_are_free() -> None:
+    work, rows = FakeHandler(at_once=True), Following()
+
+    async def in_transaction(delivery: Delivery, _: HandlerConnection) -> None:
+        await work(delivery)
+
+    handler, first = FunctionHandler("h", "transaction", in_transaction), lambda flight: flight.claim_id == "first"
+    async with handling_with(work, handler=handler, rows=rows, another_follows=first) as (handling, put):
+        handling.start_all(flights("first", "last"))
+        await put.until(2)
+    assert rows.follows == {"first": True, "last": False}
+
+
 class Keeping(FakeRows):
     """Begins the next transaction with each commit, whoever follows."""
 
