@@ -109,7 +109,7 @@ class ClaimedAhead:
     def begin(self, flights: Sequence[InFlight], start: Callable[[Sequence[InFlight]], None]) -> None:
         """Start these. Of their keys, start what can go with them, and claim ahead what comes next."""
         if self._order.used and start == self._work.start_all:
-            most = self._policy.ahead_of_key(handled=self._work.handled)
+            most = self._policy.ahead_of_key(handled=self._work.handled, seconds=self._work.seconds)
             for flight in flights if self._work.in_runs else ():
                 if flight.order_key is not None and not flight.revive:
                     flight.run = self._order.run_of(flight, most, self._is_held)

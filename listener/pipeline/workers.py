@@ -7,6 +7,7 @@ nothing, so it does not count: the line bounds how many threads run at once.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.event_tasks import EventTasks, this_task
@@ -37,7 +38,7 @@ class Workers:
         self._at_once = at_once
         self._take = take
         self._another_follows = another_follows
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers: dict[asyncio.Task[None], TransactionPipeline] = {}
         self._in_line = 0
         self.gate = ExclusiveGate(opened=self.start_all)
 
@@ -49,18 +50,29 @@ class Workers:
     def start(self) -> None:
         """Start a worker if an attempt may start and none is free for it."""
         has_room = self._busy < self._at_once
-        if self._tasks.ending or not (has_room or self._queues.have_lines):
+        if self._tasks.ending or not (has_room or self._queues.have_lines) or self._is_taken_here():
             return
         if (attempt := self._next_attempt()) is None:
             return
         if has_room or (attempt.queue.is_in_line and len(self._workers) < self._at_once * IN_LINE):
-            task = self._tasks.start(self._work(), "worker")
-            self._workers.add(task)
+            transactions = TransactionPipeline(lambda: False)
+            task = self._tasks.start(self._work(transactions), "worker")
+            self._workers[task] = transactions
             task.add_done_callback(self._ended)
+
+    def _is_taken_here(self) -> bool:
+        """Whether the one event that waits is taken by the worker that runs now, on the connection that it has kept.
+
+        If that worker ends instead, another one is started for the event.
+        """
+        if len(self._queues) != 1 or (task := asyncio.current_task()) is None:
+            return False
+        mine = self._workers.get(task)
+        return mine is not None and mine.kept is not None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Replace a worker that was cancelled because the claim of its event was lost, if others wait."""
-        self._workers.discard(task)
+        self._workers.pop(task, None)
         if not task.cancelled() and task.exception():
             self._tasks.ending = True
         self.start()
@@ -70,12 +82,12 @@ class Workers:
         """How many workers do not just wait in line."""
         return len(self._workers) - self._in_line
 
-    async def _work(self) -> None:
-        task, attempt = this_task(), None
-        transactions = TransactionPipeline(lambda: attempt is not None and self._goes_on(attempt))
+    async def _work(self, transactions: TransactionPipeline) -> None:
+        task = this_task()
         try:
             while not task.cancelling() and (attempt := self._next_attempt()):  # a handler may swallow it
                 queue, in_line = attempt.queue, attempt.queue.is_in_line
+                transactions.more = partial(self._goes_on, attempt)
                 if not in_line and self._busy > self._at_once:
                     break
                 self._queues.take(attempt)

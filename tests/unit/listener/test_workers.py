@@ -18,6 +18,7 @@ from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline import handler_threads
 from unlost.listener.pipeline.handlers import FunctionHandler, InThread, Prepared
+from unlost.listener.pipeline.handling import Handling
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.ports.rows import SAME_ROW, HandlerConnection, NewRow, Result, TransactionPipeline
 
@@ -380,6 +381,46 @@ class Keeping(FakeRows):
 
     async def give_back(self) -> None:
         self.given_back += 1
+
+
+class Continuing(Keeping):
+    """After the first commit, queues one event or two, as when the turn of a key comes; counts the tasks that begin."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+        self.handling: Handling | None = None
+        self.started: list[int] = []
+
+    async def insert_with(
+        self,
+        row: NewRow,
+        work: Callable[[HandlerConnection], Awaitable[None]],
+        transactions: TransactionPipeline | None = None,
+    ) -> Result:
+        result = await super().insert_with(row, work, transactions)
+        if not self.started and self.handling is not None:
+            before = len(asyncio.all_tasks())
+            self.handling.start_all(flights(*self.names))
+            self.started.append(len(asyncio.all_tasks()) - before)
+        return result
+
+
+@pytest.mark.parametrize(("names", "started"), [(("next",), 0), (("next", "other"), 1)])
+async def test_a_worker_that_has_kept_its_connection_takes_the_next_event_itself(
+    names: tuple[str, ...], started: int
+) -> None:
+    rows, handled = Continuing(*names), list[str]()
+
+    async def handle(delivery: Delivery, _: HandlerConnection) -> None:
+        handled.append(delivery.event_id)
+
+    handler = FunctionHandler("h", "transaction", handle)
+    async with handling_with(FakeHandler(), handler=handler, rows=rows) as (handling, put):
+        rows.handling = handling
+        handling.start_all(flights("first"))
+        await put.until(1 + len(names))
+    assert (handled, rows.started) == (["first", *names], [started])
 
 
 class Mixed(FunctionHandler):
