@@ -62,8 +62,8 @@ class _Stack(traceback.StackSummary):
         super().__init__(frames)
         self._lines = super().format()
 
-    def format(self) -> list[str]:
-        """Return the lines."""
+    def format(self, **_how: object) -> list[str]:
+        """Return the lines. Python 3.13 asks for colours or none; a letter has none."""
         return self._lines
 
 

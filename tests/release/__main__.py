@@ -37,6 +37,21 @@ OF_UV = {
     "constraint": "UV_CONSTRAINT",
 }
 """Settings of pip, and how uv calls them."""
+HANDLER = """
+from unlost import App
+from unlost.testing import TestApp
+
+app = App()
+
+@app.on("t")
+async def fails(payload: dict[str, int]) -> None:
+    raise ConnectionError("away")
+
+with TestApp(app) as test:
+    result = test.run({"n": 1}, type="t")
+print(result.outcome, result.attempts, "in fails" in (result.failures[-1].traceback or ""))
+"""
+"""An application that a new user may write, and run without servers."""
 TAKEN = (
     "import importlib.util as u; print([n for n in ('listener', 'producer', 'dlq', 'ops', 'tests') if u.find_spec(n)])"
 )
@@ -95,6 +110,9 @@ def _try(version: str, python: str, artefact: Path) -> None:
             _said([str(binaries / "python"), "-c", TAKEN], empty) == "[]", "top-level packages of ours are installed"
         )
         _require(str(place) in _said([str(binaries / "python"), "-c", FACE], empty), "another unlost was imported")
+        (place / "shop.py").write_text(HANDLER)
+        handled = _said([str(binaries / "python"), str(place / "shop.py")], empty)
+        _require(handled == "letter 3 True", f"a handler that fails ends as {handled!r}")
         for command in (["unlost", "--version"], ["dlq", "--help"]):
             _said([str(binaries / command[0]), *command[1:]], empty)
         _require("PASS" in _said([str(binaries / "unlost"), "check"], empty), "unlost check does not pass")
