@@ -1,5 +1,6 @@
 """Fixtures for all tests, and one that runs for every test."""
 
+import gc
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -61,6 +62,18 @@ def no_cluster_is_left() -> Iterator[None]:
     """The cluster that servers of tests begin with is removed at the end."""
     yield
     remove_cluster()
+
+
+def pytest_sessionstart() -> None:
+    """Garbage is not collected while tests are: what is loaded stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Later collections scan what tests leave alone: not again the modules and the tests, a million objects."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

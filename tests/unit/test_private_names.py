@@ -8,6 +8,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ EXCEPTIONS = {
 }
 PUBLIC = {"_replace", "_asdict", "_fields", "_make"}
 """Documented names of named tuples."""
-TREES = {
-    str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8"))
-    for folder in FOLDERS
-    for path in sorted((ROOT / folder).rglob("*.py"))
-}
+FILES = [str(path.relative_to(ROOT)) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@cache
+def parsed(file: str) -> ast.AST:
+    """A file of ours, parsed when a test needs it."""
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
 
 
 def defined(tree: ast.AST) -> Iterator[str]:
@@ -51,20 +54,23 @@ def used(tree: ast.AST) -> Iterator[str]:
                 yield from (part for one in names for part in one.name.split("."))
 
 
-OURS = {name for tree in TREES.values() for name in defined(tree)}
+@cache
+def ours() -> set[str]:
+    """All names that our files define."""
+    return {name for file in FILES for name in defined(parsed(file))}
 
 
 def private(tree: ast.AST) -> set[str]:
-    return {name for name in {*used(tree)} - OURS - PUBLIC if name.startswith("_") and not name.endswith("__")}
+    return {name for name in {*used(tree)} - ours() - PUBLIC if name.startswith("_") and not name.endswith("__")}
 
 
-@pytest.mark.parametrize("file", [file for file in TREES if "fast" not in Path(file).parts])
+@pytest.mark.parametrize("file", [file for file in FILES if "fast" not in Path(file).parts])
 def test_no_private_name_of_a_library_is_used(file: str) -> None:
-    assert bool(private(TREES[file])) == (file in EXCEPTIONS), private(TREES[file])
+    assert bool(private(parsed(file))) == (file in EXCEPTIONS), private(parsed(file))
 
 
 def test_a_private_name_is_found_where_there_is_one() -> None:
-    assert private(TREES["listener/fast/connection.py"]) == {"_on_release"}
+    assert private(parsed("listener/fast/connection.py")) == {"_on_release"}
     assert private(ast.parse("from a._b import c\nd._e()\nself._f.g")) == {"_b", "_e", "_f"}
 
 
@@ -77,7 +83,7 @@ def reached(tree: ast.AST) -> set[str]:
                 names |= {one.name for one in imported}
             case ast.Constant(value=str(path)) if all(part.isidentifier() for part in path.split(".")):
                 names.update(path.split("."))  # a patch may name an attribute with its module before it
-    return {name for name in (names & OURS) - {"_"} - PUBLIC if name.startswith("_") and not name.endswith("__")}
+    return {name for name in (names & ours()) - {"_"} - PUBLIC if name.startswith("_") and not name.endswith("__")}
 
 
 MISTAKES = {
@@ -110,16 +116,12 @@ def test_what_built_in_mistakes_reach_is_listed(path: Path) -> None:
     simulated = {
         name
         for one in ("ordered", "postgres", "redis", "fleet")
-        for name in defined(_tree(f"tests/simulation/{one}.py"))
+        for name in defined(parsed(f"tests/simulation/{one}.py"))
     }
     assert found - (simulated - listed) == listed
     for owner, names in reached_there.items():
         missing = [name for name in names if not re.search(rf"\b(def |self\.)?{name}\b", inspect.getsource(owner))]
         assert not missing, owner
-
-
-def _tree(path: str) -> ast.AST:
-    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
 
 
 def _is_the_list(node: ast.AST) -> bool:
