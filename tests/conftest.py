@@ -11,7 +11,7 @@ import structlog
 from tests.support.clusters import remove_cluster
 from tests.support.servers import (
     _database_numbers,
-    _empty_databases,
+    _databases,
     cluster_url,
     database_url,
     own_postgres,
@@ -30,7 +30,7 @@ from unlost.producer.app.settings import ProducerSettings
 
 __all__ = [
     "_database_numbers",
-    "_empty_databases",
+    "_databases",
     "cluster_url",
     "database_url",
     "own_postgres",

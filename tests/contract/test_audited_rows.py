@@ -13,6 +13,8 @@ from unlost.ops.audit import query
 from unlost.ops.audit.places import AuditSettings, in_one_sentence
 from unlost.ops.kit.command import UsageProblem
 
+pytestmark = pytest.mark.database("migrated")
+
 
 async def test_a_table_that_does_not_answer_isin_one_sentence(database_url: str) -> None:
     database = Database(database_url)

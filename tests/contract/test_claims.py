@@ -36,6 +36,8 @@ from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.system.redis_cluster import ValkeyCluster
 
+pytestmark = pytest.mark.database("migrated")
+
 LEASE, SHORT = 30.0, 0.3
 
 

@@ -37,6 +37,8 @@ from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 SECRET = "jane.doe@example.org"
 
 

@@ -20,6 +20,8 @@ from unlost.listener.store.postgres.pool import PLAIN
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.system.postgres import PostgresServer
 
+pytestmark = pytest.mark.database("migrated")
+
 MakePool = Callable[..., ConnectionPool]
 
 

@@ -20,6 +20,8 @@ from unlost.ops.console.letters import ConsoleLetters
 from unlost.ops.console.shelf import ConsoleFiles
 from unlost.ops.kit.telemetry.redact import EVERYTHING, UNMASKED, Redactor
 
+pytestmark = pytest.mark.database("migrated")
+
 SHIPPED, ALONE = (
     letter("shipped", message="one", at=1_700_000_010.0, type="order", route="reserve", handler="shop:app@7"),
     letter("alone", message="two", at=1_700_000_020.0),

@@ -23,6 +23,8 @@ from unlost.ops.console.trail import ConsoleTrail
 from unlost.ops.kit.access.middleware import PASSED
 from unlost.ops.upkeep.pause import pause
 
+pytestmark = pytest.mark.database("migrated")
+
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:

@@ -15,6 +15,8 @@ from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.reports import Reports
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 LETTER = letter("e")
 ORIGINAL = event_of(LETTER, max_bytes=1_000)
 EDITED = event_of(LETTER, max_bytes=1_000, edited=b'{"event_id": "e", "payload": {"n": 2}}')

@@ -18,6 +18,8 @@ from unlost.listener.store.postgres.reports import Reports
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.system.postgres import PostgresServer
 
+pytestmark = pytest.mark.database("migrated")
+
 
 class Bed:
     """A group's tables, and listeners on them."""

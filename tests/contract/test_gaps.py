@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 import asyncpg
+import pytest
 
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Fact, SourceGap
@@ -15,6 +16,8 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.gaps import PostgresGaps
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.reports import Reports
+
+pytestmark = pytest.mark.database("migrated")
 
 
 class Flaky(PostgresGaps):

@@ -36,6 +36,8 @@ from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.reports import Reports
 
+pytestmark = pytest.mark.database("migrated")
+
 OURS, OTHER = "shop:handle", "shop:renamed"
 TRIES = 3
 CLOCKS = Clocks(time.time, time.monotonic)

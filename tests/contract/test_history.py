@@ -14,6 +14,8 @@ from unlost.listener.store.postgres.reports import Reports
 from unlost.ops.console import history
 from unlost.ops.console.history import Histories, first_since
 
+pytestmark = pytest.mark.database("migrated")
+
 NOW = 1_800_000_000.0
 ROWS = """
 insert into unlost.events (event_id, type, payload, payload_sha256, instance_id, claim_token, epoch, attempts,

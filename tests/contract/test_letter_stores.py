@@ -30,6 +30,8 @@ from unlost.listener.store.postgres.reports import Reports
 from unlost.listener.store.postgres.shared_files import SharedFiles
 from unlost.ops.audit.letters import listed_of
 
+pytestmark = pytest.mark.database("migrated")
+
 ALL = Selection()
 LETTERS = [
     invalid("e", b"\xffno json"),

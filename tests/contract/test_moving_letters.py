@@ -13,6 +13,8 @@ from unlost.dlq.record.sidecar import sidecar_path
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 
+pytestmark = pytest.mark.database("migrated")
+
 FIRST, SECOND = (f'[{{"op": "replace", "path": "/payload/n", "value": {n}}}]' for n in (2, 3))
 
 

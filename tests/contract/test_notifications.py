@@ -31,6 +31,8 @@ from unlost.listener.store.postgres.notifications import PostgresNotifications
 from unlost.listener.store.postgres.trail import TableTrail
 from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
 
+pytestmark = pytest.mark.database("migrated")
+
 OLD, NEW = 1_700_000_000.0, 4_000_000_000.0
 LEASE = EffectPolicy(timeout=300.0).lease
 SECRETS = secrets_of("127.0.0.1=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")

@@ -33,6 +33,8 @@ from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 Sides = tuple[Rows, LetterRegister]
 INSERTED_BY_A_PEER = """
     insert into unlost.events

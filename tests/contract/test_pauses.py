@@ -13,6 +13,8 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.pauses import PostgresPauses
 
+pytestmark = pytest.mark.database("migrated")
+
 
 async def test_pauses_are_obeyed_until_they_end_and_while_postgres_does_not_answer(
     database_url: str, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,8 @@ from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.system.pooler import Pooler
 from unlost.ops.system.postgres import PostgresServer
 
+pytestmark = pytest.mark.database("migrated")
+
 SESSIONS = 4
 
 

@@ -29,6 +29,8 @@ from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.pool import PLAIN
 from unlost.ops.system.ports import free_port
 
+pytestmark = pytest.mark.database("migrated")
+
 INSERT = "insert into effects (name) values (%s)"
 Work = Callable[[Any], Any]
 

@@ -4,6 +4,8 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims
 from unlost.listener.claims.redis.client import connect_redis
@@ -15,6 +17,8 @@ from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
+
+pytestmark = pytest.mark.database("migrated")
 
 BATCH = 1_024
 BYTES_PER_SETTLED_EVENT = 120

@@ -30,6 +30,8 @@ from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 LOOK_AGAIN = 0.3
 
 

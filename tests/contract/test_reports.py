@@ -13,6 +13,8 @@ from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.reports import Reports
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 OURS, OTHER = "unlost", "other.group"
 
 

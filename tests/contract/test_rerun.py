@@ -15,6 +15,8 @@ from unlost.listener.core.event import parse
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 
+pytestmark = pytest.mark.database("migrated")
+
 GONE = asyncio.Event()
 app = App()
 
@@ -69,6 +71,7 @@ async def test_a_replay_ends_with_the_lifespan_of_its_handler(redis_url: str, da
             await rerun.unable()
 
 
+@pytest.mark.database("empty")
 async def test_a_replay_makes_no_schema_for_a_mistyped_group(redis_url: str, database_url: str) -> None:
     servers = {"redis_url": redis_url, "database_url": database_url, "group": "typo"}
     with pytest.raises(

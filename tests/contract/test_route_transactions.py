@@ -15,6 +15,8 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 Work = Callable[[Transaction], Awaitable[object]]
 INSERT = "insert into effects values ($1)"
 

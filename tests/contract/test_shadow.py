@@ -26,6 +26,8 @@ from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 
+pytestmark = pytest.mark.database("migrated")
+
 
 class Order(msgspec.Struct):
     n: int

@@ -30,6 +30,8 @@ from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.ops.system.postgres import PostgresServer
 
+pytestmark = pytest.mark.database("migrated")
+
 ALL = Selection()
 
 

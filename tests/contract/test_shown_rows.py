@@ -11,6 +11,8 @@ from unlost.ops.watch.picture import DatabaseState
 from unlost.ops.watch.query import Watch
 from unlost.ops.watch.targets import WatchTargets
 
+pytestmark = pytest.mark.database("migrated")
+
 GROUPS = ("unlost", "other.group")
 STORE = """
 insert into unlost.events (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)

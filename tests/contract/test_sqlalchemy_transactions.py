@@ -23,6 +23,8 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 Work = Callable[[AsyncSession], Awaitable[object]]
 FRAME = b'{"event_id": "e", "type": "t", "payload": {"a": [1, "x"]}}'
 

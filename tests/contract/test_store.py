@@ -43,6 +43,8 @@ from unlost.listener.store.postgres.pool import PLAIN
 from unlost.listener.store.postgres.row_columns import make_ready
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 LIFE = 0.4
 LEFT_IN_SESSION = """select current_setting('work_mem') as work_mem,
     (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks,
@@ -554,6 +556,7 @@ async def test_opening(database_url: str, kind: ConnectionKind) -> None:
         await Database(database_url.rpartition("/")[0] + "/no_such_database", kind=kind).open()
 
 
+@pytest.mark.database("empty")
 async def test_ten_migrating_at_once_do_not_collide(database_url: str, kind: ConnectionKind) -> None:
     databases = [Database(database_url, kind=kind) for _ in range(10)]
     applied = await asyncio.gather(*(migrate(database) for database in databases))
@@ -568,6 +571,7 @@ async def test_ten_migrating_at_once_do_not_collide(database_url: str, kind: Con
         await database.close()
 
 
+@pytest.mark.database("empty")
 async def test_who_migrates_waits_for_another_longer_than_for_an_answer(
     database_url: str, kind: ConnectionKind
 ) -> None:

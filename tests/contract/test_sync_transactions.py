@@ -30,6 +30,8 @@ from unlost.listener.store.postgres.connections import TransactionLeft
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 INSERT = "insert into effects (name) values ($1)"
 TxWork = Callable[[SyncTransaction], object]
 SessionWork = Callable[[Session], object]

@@ -14,6 +14,8 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.trail import TableTrail
 
+pytestmark = pytest.mark.database("migrated")
+
 
 def act(number: int) -> Act:
     return Act("ana", "console", "archived", f"id order-{number} \0\ud800", "a test", "1 letter")

@@ -16,6 +16,8 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 begun_with_the_commit = pytest.mark.parametrize("kind", [FAST], ids=["fast"])
 """The other kind keeps no connection between two transactions."""
 LEFT = """select current_setting('work_mem') as work_mem, current_setting('transaction_read_only') as read_only,

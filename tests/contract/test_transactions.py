@@ -15,6 +15,8 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
+pytestmark = pytest.mark.database("migrated")
+
 
 def row(event_id: str) -> NewRow:
     return NewRow(parse(f'{{"event_id": "{event_id}", "payload": 1}}'.encode(), max_bytes=100), 1, 1, 0.0)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from unlost.ops.system.postgres import PostgresServer
 
+QUICK_LOGIN = ("--set=scram_iterations=1",)
+"""A login by password costs psql 1 instead of 6 ms. Passwords of tests protect nothing."""
+
 _made: dict[int, Path] = {}
 """By process: what a forked process removes, the other may still need."""
 
@@ -30,7 +33,7 @@ def _make() -> Path:
     """A cluster as PostgreSQL leaves it after its first start and orderly stop."""
     directory = Path(tempfile.mkdtemp(prefix="unlost-test-"))
     directory.chmod(0o755)
-    server = PostgresServer(directory / "postgres")
+    server = PostgresServer(directory / "postgres", initdb_options=QUICK_LOGIN)
     try:
         server.start()
         server.stop()

@@ -5,7 +5,6 @@ import itertools
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from tests.support.clusters import put_cluster
+from tests.support.databases import Databases
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.installed import Origin
 from unlost.ops.system.pooler import Pooler
@@ -40,35 +40,17 @@ def valkey_server() -> Iterator[ValkeyServer]:
         yield server
 
 
-EMPTIED = """
-do $$ declare one text; begin
-    perform pg_terminate_backend(pid, 5000) from pg_stat_activity
-        where datname = current_database() and pid <> pg_backend_pid();
-    for one in select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' loop
-        execute format('drop schema %I cascade', one);
-    end loop;
-    create schema public authorization pg_database_owner;
-    grant usage on schema public to public;
-    execute format('alter database %I reset all', current_database());
-end $$"""
-"""Empties a database. Creating another one takes ten times as long."""
-
-
 @pytest.fixture(scope="session")
-def _empty_databases() -> list[str]:
-    return []
+def _databases(postgres_server: PostgresServer) -> Databases:
+    return Databases(postgres_server)
 
 
 @pytest.fixture
-def database_url(postgres_server: PostgresServer, _empty_databases: list[str]) -> Iterator[str]:
-    """The address of an empty database."""
-    if not _empty_databases:
-        _empty_databases.append(f"test_{uuid.uuid4().hex[:12]}")
-        postgres_server.create_database(_empty_databases[-1])
-    name = _empty_databases.pop()
-    yield postgres_server.url_of(name)
-    postgres_server.sql(EMPTIED, name)
-    _empty_databases.append(name)
+def database_url(request: pytest.FixtureRequest, _databases: Databases) -> Iterator[str]:
+    """The address of an empty database; with ``pytest.mark.database("migrated")``, of one with the group's tables."""
+    mark = request.node.get_closest_marker("database")
+    with _databases.migrated() if mark and mark.args == ("migrated",) else _databases.empty() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from unlost.listener.store.postgres.taken_letters import LEASE_SECONDS
 COUNT, AT_ONCE = 60, 24
 IDS = [f"e{number}" for number in range(COUNT)]
 DIRECTORY = "REPLAY_SIGNALS_DIRECTORY"
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.database("migrated")]
 
 
 async def handle(event: Delivery) -> None:

@@ -26,6 +26,8 @@ from unlost.listener.store.postgres.letter_store import TableLetters
 from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 
+pytestmark = pytest.mark.database("migrated")
+
 KEEP: tuple[What, ...] = ("edited", "noted", "assigned")
 """Records that change no status."""
 FOLLOWS: dict[Status, dict[What, Status]] = {
