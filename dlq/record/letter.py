@@ -88,6 +88,7 @@ class Letter(msgspec.Struct, frozen=True):
     route: str | None = None
     effect: int | None = None
     order_key: str | None = None
+    stops: bool | None = None
     coded: Coded | None = None
 
 
@@ -135,6 +136,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     route: str | None = None
     effect: int | None = None
     order_key: str | None = None
+    stops: bool | None = None
     event: msgspec.Raw = _NO_EVENT
     raw_text: str | None = None
     raw_base64: str | None = None
@@ -191,6 +193,7 @@ def letter_for(
     route: str | None = None,
     effect: int | None = None,
     order_key: str | None = None,
+    stops: bool | None = None,
 ) -> Letter:
     """The letter of an event that ends with ``reason`` at ``stage``."""
     failures = tuple(map(_clean, _without_repetition(attempts)))
@@ -205,7 +208,7 @@ def letter_for(
         sqlstate=sqlstate, fingerprint=fingerprint(reason, kind, message, sqlstate, stage, event),
         first_at=failures[0].at if failures else at, last_at=at, instance=instance, epoch=epoch, mode=mode,
         cursor=cursor, source=_said(source), handler=_said(handler), group=group,
-        route=_said(route), effect=effect, order_key=order_key,
+        route=_said(route), effect=effect, order_key=order_key, stops=stops,
     )  # fmt: skip
 
 
@@ -279,7 +282,7 @@ def _line(letter: Letter) -> _Line:
         attempts=tuple(map(_attempt, letter.attempts)), event_id=letter.event_id, sqlstate=letter.sqlstate,
         cursor=letter.cursor, source=_said(letter.source), handler=_said(letter.handler), group=letter.group,
         route=_said(letter.route), effect=letter.effect,
-        order_key=letter.order_key,
+        order_key=letter.order_key, stops=letter.stops,
         event=_NO_EVENT if letter.event is None else msgspec.Raw(on_one_line(letter.event)),
         raw_text=text, raw_base64=encoded, raw_length=letter.raw_length, raw_sha256=letter.raw_sha256,
         coded=None if (coded := letter.coded) is None else _Coded(msgspec.Raw(coded.texts), coded.sha256),
@@ -336,7 +339,7 @@ def _letter(line: _Line) -> Letter:
         first_at=epoch_second(line.first_at), last_at=epoch_second(line.last_at), instance=line.instance,
         epoch=line.epoch, mode=line.mode, cursor=line.cursor, source=line.source, handler=line.handler,
         group=line.group, route=line.route, effect=line.effect,
-        order_key=line.order_key,
+        order_key=line.order_key, stops=line.stops,
         raw_length=line.raw_length, raw_sha256=line.raw_sha256,
         coded=None if line.coded is None else Coded(bytes(line.coded.texts), line.coded.sha256),
     )  # fmt: skip

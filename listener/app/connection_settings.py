@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from unlost.listener.app.effect_settings import EffectSettings
 from unlost.listener.app.group_name import GroupName
 from unlost.listener.claims.redis.address import SCHEMES
+from unlost.listener.core.order_key import AfterLetter
 from unlost.listener.pipeline.healing import HealPolicy
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP
@@ -160,7 +161,7 @@ class ConnectionSettings(DatabaseTlsSettings, RedisTlsSettings, PayloadSettings,
         """Settings that all listeners of a group must share, as the membership shows them: handler and order."""
         return self.handler_name
 
-    def declared_with(self, keys: Mapping[str, str]) -> str | None:  # noqa: ARG002
+    def declared_with(self, keys: Mapping[str, str], policies: Mapping[str, AfterLetter]) -> str | None:  # noqa: ARG002
         """Return what is declared if the handler has these keys. A replay declares the handler alone."""
         return self.declared
 

@@ -56,8 +56,8 @@ class FileDeadLetterSink:
         except FileError as error:
             raise Transient(str(error)) from error
         return [
-            Burial(flight.claim_id, flight.event.digest, letter.letter_id, is_claimed(letter), letter.order_key)
-            for flight, letter in zip(flights, letters, strict=True)
+            Burial(flight.claim_id, flight.event.digest, one.letter_id, is_claimed(one), one.order_key, one.stops)
+            for flight, one in zip(flights, letters, strict=True)
         ]
 
     async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
@@ -146,7 +146,7 @@ class FileDeadLetterSink:
             at=time.time(), instance=self._instance, epoch=flight.epoch,
             mode=mode, source=_source_of(flight), handler=self._handler,
             group=self._group, cursor=flight.cursor, route=self._route_of(event), effect=flight.effect,
-            order_key=flight.blocking_key,
+            order_key=flight.blocking_key, stops=flight.stops,
         )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ class Engine:
             self.handler.require_fast(fast=settings.fast == "on")
         self._servers = servers = connect(settings, self.token)
         if self.handler is not None:
-            servers.membership.handler = settings.declared_with(self.handler.keys)
+            servers.membership.handler = settings.declared_with(self.handler.keys, self.handler.after_letters)
         self.store = servers.store
         self.cursors = servers.cursors
         self.gaps = servers.gaps

@@ -14,9 +14,9 @@ from pydantic import Field, model_validator
 from unlost.listener.app.connection_settings import CURSOR_BYTES, ConnectionSettings, ReadSettings
 from unlost.listener.app.notify_settings import NotifySettings
 from unlost.listener.core.backoff import FullJitter
-from unlost.listener.core.order_key import PATH
+from unlost.listener.core.order_key import PATH, AfterLetter
 from unlost.listener.pipeline.healing import HealPolicy
-from unlost.listener.pipeline.policy import AfterLetter, Policy
+from unlost.listener.pipeline.policy import Policy
 from unlost.ops.kit.access.settings import AccessSettings
 from unlost.ops.kit.access.tls_settings import SourceTlsSettings
 from unlost.ops.kit.command import Secret, SecretUrl, SecretUrls, WebAddress
@@ -89,11 +89,13 @@ class ListenerSettings(ConnectionSettings, ReadSettings, AccessSettings, SourceT
     @property
     def declared(self) -> str | None:
         """The handler's name, and the key in whose order events are processed. The handler's name ends at an @."""
-        return self.declared_with({})
+        return self.declared_with({}, {})
 
-    def declared_with(self, keys: Mapping[str, str]) -> str | None:
-        """Return the same, with the keys that the handler declares, by pattern of types."""
-        routes = ", ".join(f"{key} of {pattern}" for pattern, key in sorted(keys.items()))
+    def declared_with(self, keys: Mapping[str, str], policies: Mapping[str, AfterLetter]) -> str | None:
+        """Return the same, with the keys and policies that the handler declares, by pattern of types."""
+        said = [(pattern, key) for pattern, key in keys.items()]
+        said += [(pattern, f"then {policy}") for pattern, policy in policies.items()]
+        routes = ", ".join(f"{what} of {pattern}" for pattern, what in sorted(said))
         if len(routes) > MOST_DECLARED:
             routes = f"keys {hashlib.sha256(routes.encode()).hexdigest()[:16]} of {len(keys)} routes"
         after = "" if self.order_after_letter == "park" else f"then {self.order_after_letter}"

@@ -11,6 +11,7 @@ from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.effects import NO_EFFECTS, Effects
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import Edited, Event, decode
+from unlost.listener.core.order_key import AfterLetter
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position
 
@@ -60,8 +61,8 @@ class InFlight(msgspec.Struct, eq=False):
     monotonic. ``of_peer``: this listener waited for a peer that did not settle it. ``handled``: its plain handler
     succeeded in this process and does not run here again, whoever held the claim meanwhile. ``revive``: it comes from
     its dead letter. ``once``: it gets a single attempt, since its letter is tried again later. ``edited``: a person
-    edited that letter. ``order_key``: it is processed in the order of this key. ``blocks``: as a letter it
-    blocks that key. ``waits_for_key``: an earlier event of its key is not settled yet. ``ahead``: its claim was
+    edited that letter. ``order_key``: it is processed in the order of this key. ``after_letter``: what its
+    letter does to that key. ``waits_for_key``: an earlier event of its key is not settled yet. ``ahead``: its claim was
     requested, or is held, although it waits. ``next_attempt``: the number of its first attempt under a new claim, if it
     was released while its route paused. ``run``: the events of its key that are stored with it, in one statement.
     ``follows``: it is a copy of an event in memory, and is not claimed before that has ended.
@@ -89,7 +90,7 @@ class InFlight(msgspec.Struct, eq=False):
     cursor: str | None = None
     paused: Paused | None = None
     order_key: str | None = None
-    blocks: bool = True
+    after_letter: AfterLetter = "park"
     waits_for_key: bool = False
     ahead: Literal["", "asked", "held"] = ""
     next_attempt: int = 1
@@ -115,7 +116,12 @@ class InFlight(msgspec.Struct, eq=False):
     @property
     def blocking_key(self) -> str | None:
         """The key that its letter blocks, and by which an earlier letter blocks its row."""
-        return self.order_key if self.blocks else None
+        return None if self.after_letter == "continue" else self.order_key
+
+    @property
+    def stops(self) -> bool | None:
+        """Whether its letter stops reading while it blocks a key; None if it blocks none."""
+        return None if self.blocking_key is None else self.after_letter == "stop"
 
     @property
     def claim_id(self) -> str:

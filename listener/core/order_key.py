@@ -7,7 +7,7 @@ it has no order. The name of its source is part of a key, because two sources ha
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,11 +19,16 @@ PATH = r"[A-Za-z_][\w-]*(\.[\w-]+){0,7}"
 LONGEST = 256
 """A longer key is replaced by its digest, so that keys stay small in memory and in an index."""
 
+AfterLetter = Literal["park", "continue", "stop"]
+"""What later events of a key do once one is a letter: wait as letters, go on, or wait while nothing is read."""
+
 _WHOLE_NUMBER = re.compile(rb"-?[0-9]+")
 _text = msgspec.json.Decoder(str)
 
 KeyOf = Callable[[Event, str | None], str | None]
 """Returns the key of an event of this source; None if it has none."""
+AfterLetterOf = Callable[[str | None], AfterLetter]
+"""Returns the policy of events of this type."""
 
 
 def key_reader(path: str) -> KeyOf:
@@ -75,6 +80,13 @@ def nearest_key(order_by: str, of_source: str, of_type: Callable[[str | None], s
         return None if read is None else read(event, source)
 
     return key_of
+
+
+def nearest_policy(general: AfterLetter, of_type: Callable[[str | None], AfterLetter | None] | None) -> AfterLetterOf:
+    """Return what finds the policy of an event by its type: that of its route, or the group's."""
+    if of_type is None:
+        return lambda _: general
+    return lambda event_type: of_type(event_type) or general
 
 
 def _value_at(names: Sequence[str]) -> Callable[[bytes], str]:

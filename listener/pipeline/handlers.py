@@ -18,6 +18,7 @@ from unlost.listener.core.effects import NO_EFFECTS, Effects
 from unlost.listener.core.errors import Permanent, Reject, Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.in_flight import InFlight, delivery_of
+from unlost.listener.core.order_key import AfterLetter
 from unlost.listener.pipeline.handler_threads import HandlerThreads
 
 MOST_HUNG = 64
@@ -57,6 +58,13 @@ class Handler(Protocol):
     def key_of_type(self, event_type: str | None) -> str:
         """Return the path of the key that it declares for events of this type; empty if it declares none."""
 
+    @property
+    def after_letters(self) -> Mapping[str, AfterLetter]:
+        """What letters of these events do to their keys, by pattern of types, where it is declared."""
+
+    def after_letter_of_type(self, event_type: str | None) -> AfterLetter | None:
+        """Return what it declares for events of this type, if anything."""
+
     def runs(self, event_type: str | None) -> bool:
         """Return whether any code may run for events of this type. If not, they are stored."""
 
@@ -83,6 +91,7 @@ class FunctionHandler:
         self.line: Line | None = call.line if form == "plain" and isinstance(call, InThread) else None
         self.policies: Sequence[AttemptPolicy] = ()
         self.keys: Mapping[str, str] = {}
+        self.after_letters: Mapping[str, AfterLetter] = {}
 
     def policy_of(self, event: Event) -> AttemptPolicy:  # noqa: ARG002
         """See ``Handler``, as for the other methods."""
@@ -95,6 +104,10 @@ class FunctionHandler:
     def key_of_type(self, event_type: str | None) -> str:  # noqa: ARG002
         """A function declares none."""
         return ""
+
+    def after_letter_of_type(self, event_type: str | None) -> AfterLetter | None:  # noqa: ARG002
+        """A function declares nothing."""
+        return None
 
     def runs(self, event_type: str | None) -> bool:  # noqa: ARG002
         """It runs for every event."""

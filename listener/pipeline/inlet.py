@@ -10,7 +10,7 @@ from typing import Any
 
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.core.order_key import KeyOf
+from unlost.listener.core.order_key import AfterLetterOf, KeyOf, nearest_policy
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position, Watermark
 from unlost.listener.pipeline.frames import flight_of, flight_of_oversized, last_of, read_frames
@@ -33,15 +33,15 @@ class Inlet:
         max_bytes: int,
         clocks: Clocks,
         key_of: KeyOf | None = None,
-        blocks: bool = True,
+        after_letter: AfterLetterOf | None = None,
         acknowledge: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
         """Make one. There is no segmenter if no peer receives these messages too, or if nobody waits for peers.
 
-        ``key_of``: events are processed in the order of these keys. ``blocks``: an event that becomes a letter blocks
-        its key.
+        ``key_of``: events are processed in the order of these keys. ``after_letter``: what the letter of an event does
+        to its key, by type; by default it blocks the key.
         """
-        self._blocks = blocks
+        self._after_letter = after_letter or nearest_policy("park", None)
         self._key_of = key_of
         intake.order.used |= key_of is not None
         self._acknowledge = acknowledge
@@ -126,7 +126,7 @@ class Inlet:
         for flight in flights:
             if not flight.is_no_event:
                 flight.order_key = self._key_of(flight.event, self.watermark.source)
-                flight.blocks = self._blocks
+                flight.after_letter = self._after_letter(flight.event.type)
 
     def receive_oversized(self, whole: Oversized) -> None:
         """Admit the measurements of a message that is larger than any event may be."""

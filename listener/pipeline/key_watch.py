@@ -1,4 +1,4 @@
-"""Stops reading while a key is blocked, where the group's policy says so (``ORDER_AFTER_LETTER=stop``).
+"""Stops reading while a key is blocked by a letter whose policy says so: that of its route, or the group's.
 
 Every listener looks in PostgreSQL each second, and at once after a letter of its own. Events in memory go on: other
 keys are processed, and later events of the blocked key are parked in their order.
@@ -6,20 +6,26 @@ keys are processed, and later events of the blocked key are parked in their orde
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import Facts, KeysBlocked
+from unlost.listener.ports.dead_letters import Burial
 from unlost.listener.ports.rows import Rows
 
 LOOK_EVERY_SECONDS = 1.0
 
 
 class KeyWatch:
-    """Knows whether reading must stop. ``stops``: whether a blocked key stops it at all."""
+    """Knows whether reading must stop. ``stops``: whether any letter stops it.
 
-    def __init__(self, *, store: Rows, stops: bool, facts: Facts) -> None:
+    ``unsaid``: whether letters stop it that were written before letters said so.
+    """
+
+    def __init__(self, *, store: Rows, stops: bool, facts: Facts, unsaid: bool = False) -> None:
         self._store = store
         self._stops = stops
+        self._unsaid = unsaid
         self._facts = facts
         self._letters = 0
         self._blocked = False
@@ -29,11 +35,12 @@ class KeyWatch:
         """Why nothing may be read; empty if it may."""
         if not self._blocked:
             return ""
-        return "a dead letter blocks a key, and ORDER_AFTER_LETTER=stop: see dlq keys"
+        return "a dead letter blocks a key, and its policy is to stop reading: see dlq keys"
 
-    def letter_registered(self) -> None:
-        """Record that a letter of this listener blocks its key from now on."""
-        if self._stops:
+    def registered(self, burials: Sequence[Burial]) -> None:
+        """Record that these letters of this listener block their keys from now on."""
+        stops = any(one.order_key is not None and _stops(one, unsaid=self._unsaid) for one in burials)
+        if self._stops and stops:
             self._letters += 1
             self._set(blocked=True)
 
@@ -47,7 +54,7 @@ class KeyWatch:
     async def look(self) -> None:
         """Ask PostgreSQL. The answer does not count if a letter was registered meanwhile."""
         before = self._letters
-        blocked = await self._store.any_blocked()
+        blocked = await self._store.any_stops(unsaid=self._unsaid)
         if before == self._letters:
             self._set(blocked=blocked)
 
@@ -55,3 +62,7 @@ class KeyWatch:
         if blocked != self._blocked:
             self._blocked = blocked
             self._facts(KeysBlocked(blocked))
+
+
+def _stops(letter: Burial, *, unsaid: bool) -> bool:
+    return unsaid if letter.stops is None else letter.stops

@@ -20,7 +20,7 @@ from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.core.order_key import nearest_key
+from unlost.listener.core.order_key import nearest_key, nearest_policy
 from unlost.listener.pipeline.attempt_runner import Refuse
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
@@ -74,6 +74,10 @@ class Pipeline:
         affinity = PeerAffinity(queue, peer_wait=policy.peer_wait)
         self._policy = policy
         self._keys_of_types = handler.key_of_type if handler is not None and handler.keys else None
+        policies = handler.after_letters if handler is not None else {}
+        self._after_letter = nearest_policy(
+            policy.after_letter, handler.after_letter_of_type if handler is not None and policies else None
+        )
         self._affinity = affinity
         self._segment_length = policy.events_in_a_row(handled=handler is not None)
         self.inlets: list[Inlet] = []
@@ -107,7 +111,10 @@ class Pipeline:
             store=store, breaker=store_breaker, watch=self.store_watch, settling=self.settling,
             settled_before=settled_before, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
-        self.key_watch = KeyWatch(store=store, stops=policy.after_letter == "stop", facts=facts)
+        self.key_watch = KeyWatch(
+            store=store, stops="stop" in (policy.after_letter, *policies.values()),
+            unsaid=policy.after_letter == "stop", facts=facts,
+        )  # fmt: skip
         self._suspects = Suspects(at_once=policy.handle_concurrency)
         self.work: Recording | Handling = Recording(storing)
         if handler is not None:
@@ -149,7 +156,7 @@ class Pipeline:
         inlet = Inlet(
             source=source, intake=self.intake, segmenter=segmenter, affinity=self._affinity,
             max_bytes=self._policy.max_event_bytes, clocks=self._clocks, acknowledge=acknowledge,
-            key_of=key_of, blocks=self._policy.after_letter != "continue",
+            key_of=key_of, after_letter=self._after_letter,
         )  # fmt: skip
         self.inlets.append(inlet)
         return inlet
@@ -161,8 +168,7 @@ class Pipeline:
         return self.intake.order.used and self.claiming.ahead.next_is_held(flight)
 
     def _registered(self, burials: Sequence[Burial]) -> None:
-        if any(one.order_key is not None for one in burials):
-            self.key_watch.letter_registered()
+        self.key_watch.registered(burials)
         self.settling.registered(burials)
 
     async def run(self) -> None:

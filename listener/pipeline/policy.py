@@ -1,11 +1,10 @@
 """The limits that the stages obey: how often, how long and how much. Immutable."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from unlost.listener.core.order_key import AfterLetter
 from unlost.listener.pipeline.healing import HealPolicy
 
-AfterLetter = Literal["park", "continue", "stop"]
 HEAL = HealPolicy()
 SLOW = 1.0
 """The assumed duration of an attempt before any has ended, in seconds."""
@@ -40,7 +39,7 @@ class Policy:
     order_by: str = ""
     """The path of the key in whose order events are processed, unless their route or source declares another."""
     after_letter: AfterLetter = "park"
-    """How later events of a key proceed once one is a letter: wait as letters, go on, or wait while nothing is read."""
+    """The policy of events whose route declares none."""
     letters_sure_after: float = 36.0
     """After these seconds no transaction of an earlier attempt can commit: see ``ConnectionSettings.policy``."""
 

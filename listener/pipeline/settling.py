@@ -242,7 +242,7 @@ class Settling:
     def _end_buried(self, flight: InFlight) -> None:
         cause = flight.cause
         assert cause is not None
-        if flight.order_key is not None and not flight.blocks:
+        if flight.order_key is not None and flight.blocking_key is None:
             self._facts(OrderGivenUp(flight.event.event_id))
         last = flight.attempts[-1] if flight.attempts else UNTRIED
         self._intake.finish([(flight, Buried(cause.reason))])

@@ -18,6 +18,7 @@ class Burial(msgspec.Struct, frozen=True, gc=False):
     """A letter on disk, named by its claim. ``claimed``: the writer held the claim, so no other may store the event.
 
     ``order_key``: the key that it blocks. Then it is always ``claimed``: PostgreSQL decides between it and a row.
+    ``stops``: whether nothing is read meanwhile; None in a letter that does not say so.
     """
 
     claim_id: str
@@ -25,6 +26,7 @@ class Burial(msgspec.Struct, frozen=True, gc=False):
     letter_id: str
     claimed: bool = True
     order_key: str | None = None
+    stops: bool | None = None
 
 
 def each_claim_once(burials: Sequence[Burial]) -> Iterator[list[Burial]]:

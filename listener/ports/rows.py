@@ -123,8 +123,8 @@ class Rows(Protocol):
         """Return those of these events, each with its key, whose key is blocked by an earlier letter."""
         ...
 
-    async def any_blocked(self) -> bool:
-        """Return whether any key is blocked."""
+    async def any_stops(self, *, unsaid: bool) -> bool:
+        """Return whether a letter that stops reading blocks a key. ``unsaid``: whether those count that say nothing."""
         ...
 
     async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:

@@ -7,18 +7,23 @@ import msgspec
 
 from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.order_key import AfterLetter
 
 Function = Callable[..., Any]
 When = Callable[[Delivery], bool]
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How a route's function runs. None: the settings apply. ``key``: a path in the payload."""
+    """How a route's function runs. None: the settings apply. ``key``: a path in the payload.
+
+    ``after_letter``: what the letter of an event does to its key.
+    """
 
     retry: Backoff | None = None
     timeout: float | None = None
     concurrency: int | None = None
     key: str | None = None
+    after_letter: AfterLetter | None = None
 
 
 class Declared(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from unlost.listener.core.effects import NO_EFFECTS, Effects
 from unlost.listener.core.errors import Misconfigured, Permanent, Reject, Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.in_flight import InFlight, delivery_for
+from unlost.listener.core.order_key import AfterLetter
 from unlost.listener.pipeline.handlers import HandlerFailed, Prepared
 from unlost.listener.routing.arguments import name_of, signature_of
 from unlost.listener.routing.declared import Declared, Function
@@ -112,6 +113,16 @@ class AppHandler:
     def key_of_type(self, event_type: str | None) -> str:
         """See ``Handler``."""
         return self._table.candidates(event_type).key
+
+    @property
+    def after_letters(self) -> Mapping[str, AfterLetter]:
+        """See ``Handler``."""
+        declared = ((one, route.options.after_letter) for route in self.all_routes for one in route.patterns)
+        return {one: policy for one, policy in declared if policy}
+
+    def after_letter_of_type(self, event_type: str | None) -> AfterLetter | None:
+        """See ``Handler``."""
+        return self._table.candidates(event_type).after_letter
 
     def runs(self, event_type: str | None) -> bool:
         """See ``Handler``."""

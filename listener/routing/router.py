@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from unlost.listener.core.attempts import Backoff
+from unlost.listener.core.order_key import AfterLetter
 from unlost.listener.routing.declared import OTHERWISE, Declared, Function, Options, Upcast, When
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +34,7 @@ class Router:
         timeout: float | None = None,
         concurrency: int | None = None,
         key: str | None = None,
+        after_letter: AfterLetter | None = None,
     ) -> Callable[[F], F]:
         """Run the function for events of these types. ``*`` stands for any characters: ``order.*``.
 
@@ -41,10 +43,13 @@ class Router:
         (attempts at once in this process) replace the settings; the last two may only be lower. ``key`` is a path in
         the payload, as ``account_id`` or ``account.id``: events with the same value there are processed one at a time,
         in the order of their source. It replaces ``ORDER_BY`` and the ``key`` of a profile for these types.
+        ``after_letter`` replaces ``ORDER_AFTER_LETTER`` for them: once such an event is a letter, later events of its key
+        wait as letters (``park``), go on (``continue``), or wait while nothing is read (``stop``).
         """
 
         def declare(function: F) -> F:
-            self.routes.append(Declared(function, types, when, Options(retry, timeout, concurrency, key)))
+            options = Options(retry, timeout, concurrency, key, after_letter)
+            self.routes.append(Declared(function, types, when, options))
             return function
 
         return declare
@@ -60,6 +65,7 @@ class Router:
         timeout: float | None = None,
         concurrency: int | None = None,
         key: str | None = None,
+        after_letter: AfterLetter | None = None,
     ) -> Callable[[F], F]: ...
 
     def otherwise(self, function: Any = None, /, **options: Any) -> Any:

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
+from unlost.listener.core.order_key import AfterLetter
 from unlost.listener.routing.declared import Declared
 from unlost.listener.routing.patterns import ambiguous, covers, matches, mistake_in, overlap
 from unlost.listener.routing.route import Route
@@ -21,13 +22,15 @@ class Candidates(msgspec.Struct, frozen=True):
     """The routes that an event of one type may take, in this order.
 
     ``runs``: whether any user code may run. ``looks_before``: whether PostgreSQL is queried first, because user code
-    may run before the row is inserted. ``key``: the path of the key of its events, if one is declared.
+    may run before the row is inserted. ``key``: the path of the key of its events, if one is declared;
+    ``after_letter``: what the letter of one does to its key.
     """
 
     routes: tuple[Route, ...]
     runs: bool
     looks_before: bool
     key: str = ""
+    after_letter: AfterLetter | None = None
 
 
 class RouteTable:
@@ -58,10 +61,12 @@ class RouteTable:
             routes.append(self._otherwise)
         rejects = certain is None and self._otherwise is None and self.unknown == "reject"
         plain = any(route.form == "plain" for route in routes)
-        key = (routes[0].options.key or "") if routes else ""  # all of them have the same: see mistakes_in
+        # All of them have the same: see key_mistakes_in.
+        key, after_letter = (routes[0].options.key, routes[0].options.after_letter) if routes else ("", None)
         return Candidates(
-            tuple(dict.fromkeys(routes)), bool(routes) or rejects, plain or rejects, f"payload.{key}" if key else ""
-        )
+            tuple(dict.fromkeys(routes)), bool(routes) or rejects, plain or rejects,
+            f"payload.{key}" if key else "", after_letter,
+        )  # fmt: skip
 
 
 def key_mistakes_in(
@@ -70,20 +75,29 @@ def key_mistakes_in(
     """Return what is wrong with the keys of these routes and of those for all other events.
 
     The key of an event is read when it is received, before any condition is asked. So a route with a condition, and
-    those that take an event that it passes on, need the same key.
+    those that take an event that it passes on, need the same key, and the same policy.
     """
     said = [
         f"{name(one)}(): key={one.options.key!r} must be a path in the payload, as 'account_id' or 'account.id'"
         for one in (*routes, *others)
         if one.options.key is not None and not re.fullmatch(BELOW, one.options.key)
     ]
+    policies = get_args(AfterLetter)
+    said += [
+        f"{name(one)}(): after_letter={one.options.after_letter!r} must be one of {', '.join(policies)}"
+        for one in (*routes, *others)
+        if one.options.after_letter not in (None, *policies)
+    ]
     for one in routes:
         for other in (*routes, *others) if one.when is not None else ():
             meets = other in others or any(overlap(a, b) for a in one.patterns for b in other.patterns)
-            if other is not one and meets and one.options.key != other.options.key:
+            differs = [
+                what for what in ("key", "after_letter") if getattr(one.options, what) != getattr(other.options, what)
+            ]
+            if other is not one and meets and differs:
                 said.append(
                     f"{name(one)}() has a condition, and {name(other)}() may take what it passes on: give both the "
-                    "same key="
+                    f"same {' and '.join(f'{what}=' for what in differs)}"
                 )
     return said
 

@@ -63,7 +63,8 @@ def burial_of(letter: Letter) -> Burial | None:
         return None
     if letter.coded is not None:
         event = msgspec.structs.replace(event, digest=content_digest(letter, event))
-    return Burial(_claim_id(letter, event), event.digest, letter.letter_id, is_claimed(letter), letter.order_key)
+    claim_id = _claim_id(letter, event)
+    return Burial(claim_id, event.digest, letter.letter_id, is_claimed(letter), letter.order_key, letter.stops)
 
 
 def is_claimed(letter: Letter) -> bool:

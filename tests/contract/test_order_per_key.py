@@ -76,8 +76,20 @@ async def test_a_letter_blocks_its_key_and_no_other(sides: Sides):
     rows = [row("e2"), row("other", "another"), row("free", None)]
     assert await store.insert(rows) == [BLOCKED, INSERTED, INSERTED]
     assert await store.insert([row("e1")]) == [Dead(same=True)]
-    assert await store.any_blocked()
+    assert await store.any_stops(unsaid=True)
+    assert not await store.any_stops(unsaid=False)
     assert await store.blocked({"e2": "k", "x": "another", "e1": "k"}) == {"e2"}
+
+
+async def test_reading_stops_for_letters_that_say_so_while_they_block_a_key(sides: Sides):
+    store, register = sides
+    await register.enter([replace(burial("e1"), stops=False), replace(burial("free", None), stops=True)])
+    assert not await store.any_stops(unsaid=True)
+    await register.enter([replace(burial("e2"), stops=True)])
+    assert await store.any_stops(unsaid=False)
+    await store.insert([row("e1", revives=True)])
+    await store.insert([row("e2", revives=True)])
+    assert not await store.any_stops(unsaid=False), "its event is a row"
 
 
 async def test_rows_of_one_key_are_stored_up_to_the_first_that_cannot_be(sides: Sides):

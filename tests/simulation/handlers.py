@@ -5,9 +5,14 @@ from typing import Any
 
 from unlost import App, Transaction
 from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.order_key import AfterLetter
 
 by_route, by_route_in_transaction = App(), App()
 """The same functions as routes, which declare the key of their events."""
+by_policy, by_policy_in_transaction = App(), App()
+"""The same, where some types have a policy of their own."""
+POLICIES: dict[str, AfterLetter] = {"goes on": "continue", "stops": "stop"}
+"""The policy of each of these types."""
 
 
 async def plain(delivery: Delivery) -> None:
@@ -35,6 +40,13 @@ async def route(delivery: Delivery) -> None:
 async def route_in_transaction(delivery: Delivery, connection: Transaction) -> None:
     """Runs in the row's transaction."""
     await _run(delivery, connection)
+
+
+for event_type, policy in POLICIES.items():
+    by_policy.on(event_type, key="key", after_letter=policy)(route)
+    by_policy_in_transaction.on(event_type, key="key", after_letter=policy)(route_in_transaction)
+by_policy.otherwise(key="key")(route)
+by_policy_in_transaction.otherwise(key="key")(route_in_transaction)
 
 
 async def _run(delivery: Delivery, connection: Any) -> None:

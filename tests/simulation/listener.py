@@ -65,6 +65,8 @@ HANDLERS = {
     "odd": "tests.simulation.handlers:other",
     "plain by route": "tests.simulation.handlers:by_route",
     "transaction by route": "tests.simulation.handlers:by_route_in_transaction",
+    "plain by policy": "tests.simulation.handlers:by_policy",
+    "transaction by policy": "tests.simulation.handlers:by_policy_in_transaction",
 }
 
 
@@ -72,7 +74,9 @@ NO_FIELD = "payload.no_field"
 
 
 def work_of(plan: Schedule) -> str:
-    """The name of the handler; a function, or the same as a route that declares the key."""
+    """The name of the handler; a function, or the same as routes that declare the key, and perhaps policies."""
+    if plan.policies:
+        return f"{plan.work} by policy"
     return f"{plan.work} by route" if plan.declared == "route" else plan.work
 
 
@@ -149,7 +153,7 @@ class Disk:
             letter_id = f"letter {len(self.law.letters_by_id) + 1}"
             key = flight.blocking_key
             claimed = reason not in UNCLAIMED or key is not None
-            burial = Burial(flight.claim_id, flight.event.digest, letter_id, claimed, key)
+            burial = Burial(flight.claim_id, flight.event.digest, letter_id, claimed, key, flight.stops)
             self.waiting[letter_id] = burial
             if self.law.order is not None:
                 self.fleet[letter_id] = HealingLetter(letter_id, flight.event.frame, 0, claimed, order_key=key), reason
@@ -268,7 +272,7 @@ class Scene:
         self.law.postgres = self.postgres.memory
         self.law.may_exhaust = self._may_exhaust
         self.law.in_transactions = plan.work == "transaction"
-        self.law.order = KeyLaw(self.law, plan.after_letter) if plan.order_by else None
+        self.law.order = KeyLaw(self.law, plan) if plan.order_by else None
         self.law.with_effects = plan.effects
         self.broker = SimulatedBroker(world, self.law) if plan.acks else None
         self.source = self.broker or SimulatedSource(world, self.law, resumes=plan.resumes)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from tests.simulation.listener import Disk
 from tests.simulation.ordered import OrderedHealing
 from tests.simulation.postgres import PostgresMemory
@@ -25,7 +27,7 @@ REACHED = {
     AttemptRunner: ("_storing",),
     Claiming: ("_intake", "_route_won"),
     ClaimedAhead: ("_order", "_settled_before"),
-    Inlet: ("_blocks", "_find_keys"),
+    Inlet: ("_find_keys",),
     KeyOrder: ("_behind", "_going", "_next"),
     Settling: ("_intake",),
     Storing: ("_settling",),
@@ -45,8 +47,9 @@ async def _looks_never(*_: Any) -> None:
 def _keyless_if_going_on(real: Any) -> Any:
     def find(self: Inlet, flights: Any) -> None:
         real(self, flights)
-        for flight in flights if not self._blocks else ():
-            flight.order_key = None
+        for flight in flights:
+            if flight.after_letter == "continue":
+                flight.order_key = None
 
     return find
 
@@ -196,6 +199,17 @@ def _keys_of_sources_unheeded(real: Any) -> Any:
     return lambda order_by, _, of_type: real(order_by, "", of_type)
 
 
+def _policies_of_routes_unheeded(real: Any) -> Any:
+    return lambda general, _: real(general, None)
+
+
+def _letters_say_no_policy(real: Any) -> Any:
+    async def write(self: Disk, process: Any, flights: Any) -> Any:
+        return [msgspec.structs.replace(one, stops=None) for one in await real(self, process, flights)]
+
+    return write
+
+
 ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "order-claims-all": (
         "a listener claims all events of a key at once",
@@ -271,6 +285,14 @@ ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "order-sources-unheeded": (
         "the key that a source declares is not heeded",
         [(pipeline_module, "nearest_key", _keys_of_sources_unheeded)],
+    ),
+    "order-policies-unheeded": (
+        "the policies that routes declare are not heeded",
+        [(pipeline_module, "nearest_policy", _policies_of_routes_unheeded)],
+    ),
+    "order-letters-without-policy": (
+        "a letter does not say that it stops reading, as its route wants",
+        [(Disk, "write", _letters_say_no_policy)],
     ),
     "order-refused-is-stored": ("a refused row counts as stored", [(Storing, "stored", _refused_is_stored)]),
 }

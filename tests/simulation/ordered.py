@@ -2,7 +2,8 @@
 
 Order    when a row is written, or a handler starts, every earlier event of its key that the journal has is a row
 Parking  no handler has run for an event whose letter says ``blocked``
-Policy   with ``continue``, a letter counts as a row, and no letter says ``blocked``; with ``stop``, none reads on
+Policy   with ``continue``, a letter counts as a row, and no letter says ``blocked``; with ``stop``, none reads on.
+         An event of a route that goes on heeds no letter, and its own letter is heeded by none
 The end  a key is blocked only behind a letter that nobody can heal
 
 Left out are a store or a journal that goes back, and a journal that removes what was not read: order is not promised
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tests.simulation.handlers import POLICIES
 from tests.simulation.schedule import JOURNAL_RESTORES, RESTORES, Happening, Schedule, schedule
 from unlost.listener.core.errors import Transient
 from unlost.listener.ports.dead_letters import HealingGroup, HealingLetter, Resolved, Tried
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
     from tests.simulation.listener import Disk, Scene, Start
 
 PATH = "payload.key"
-HAPPENINGS_SALT, DECLARED_SALT = 141, 142
+HAPPENINGS_SALT, DECLARED_SALT, POLICIES_SALT = 141, 142, 143
 AFTER_LETTER = ("park", "park", "continue", "park", "park", "stop")
-STOP_SECONDS = 3.0
+STOP_SECONDS = 2.0
 """Within this time a listener that reaches PostgreSQL knows that a key is blocked."""
 MOST_TRIES = 8
 AGAIN_SECONDS = 0.5
@@ -43,11 +45,14 @@ def ordered(seed: int) -> Schedule:
     rng = random.Random(seed * 2_654_435_761 + HAPPENINGS_SALT)
     happenings, fixed = _happenings(rng), rng.random() < 0.7
     after_letter = AFTER_LETTER[seed % len(AFTER_LETTER)]
-    if after_letter == "stop":  # nothing is read behind a letter that nobody can heal
+    declared = _declared(seed, usual)
+    policies, happenings = _with_policies(seed, happenings) if declared == "route" else ((), happenings)
+    if after_letter == "stop" or "stops" in policies:  # nothing is read behind a letter that nobody can heal
         happenings, fixed = tuple(_healing(one) for one in happenings if one.content == 0), True
     return msgspec.structs.replace(
         usual,
-        declared=_declared(seed, usual),
+        declared=declared,
+        policies=policies,
         happenings=happenings,
         after_letter=after_letter,
         faults=tuple(one for one in usual.faults if one.what not in (*RESTORES, *JOURNAL_RESTORES, "retention")),
@@ -64,6 +69,17 @@ def _declared(seed: int, usual: Schedule) -> str:
     """Choose what declares the key. Rows without a handler have no routes."""
     place = random.Random(seed * 2_654_435_761 + DECLARED_SALT).choice(("", "", "route", "source"))
     return "source" if place == "route" and (usual.work == "recorded" or usual.effects) else place
+
+
+def _with_policies(seed: int, happenings: Sequence[Happening]) -> tuple[tuple[str, ...], tuple[Happening, ...]]:
+    """Choose types that have policies of their own, and give some events these types."""
+    rng = random.Random(seed * 2_654_435_761 + POLICIES_SALT)
+    policies = rng.choice(((), ("goes on",), ("goes on", "stops")))
+    types = {one.event_id: rng.choice(("", *policies)) for one in happenings}
+    slower = 2.0 if "stops" in policies else 1.0  # so that some would be read behind a letter
+    return policies, tuple(
+        msgspec.structs.replace(one, type=types[one.event_id], at=one.at * slower) for one in happenings
+    )
 
 
 def _healing(one: Happening) -> Happening:
@@ -99,9 +115,11 @@ def _happenings(rng: random.Random) -> tuple[Happening, ...]:
 class KeyLaw:
     """The order of each key, as the judge checks it."""
 
-    def __init__(self, law: Law, after_letter: str) -> None:
+    def __init__(self, law: Law, plan: Schedule) -> None:
         self._law = law
-        self._after_letter = after_letter
+        self._after_letter = plan.after_letter
+        self._policies = {one: POLICIES[one] for one in plan.policies}
+        self._of_event = {one.event_id: self._policies.get(one.type, plan.after_letter) for one in plan.happenings}
         self._reads: dict[tuple[Start, float], set[float]] = {}
         """When a process read while a key was blocked, by process and by the time since when it is."""
         self._ran: set[str] = set()
@@ -126,10 +144,18 @@ class KeyLaw:
         payload = json.loads(self._law.frames[serial - 1]).get("payload")
         return str(payload.get("key", ""))
 
+    def _policy_of(self, event_id: str) -> str:
+        return self._of_event.get(event_id, self._after_letter)
+
     def in_order(self, event_id: str, what: str) -> None:
         """Check that nothing of the key that came before is missing."""
-        over = self._law.lettered if self._after_letter == "continue" else ()
-        missing = [one for one in self.before(event_id) if one not in self._law.postgres.rows and one not in over]
+        law, goes_on = self._law, self._policy_of(event_id) == "continue"
+        missing = [
+            one
+            for one in self.before(event_id)
+            if one not in law.postgres.rows
+            and not (one in law.lettered and (goes_on or self._policy_of(one) == "continue"))
+        ]
         if missing:
             self._law.world.break_law(f"{what} {event_id}, and {', '.join(missing)} of its key came before")
 
@@ -140,8 +166,12 @@ class KeyLaw:
     def read(self, process: Start) -> None:
         """Check that reading has stopped. A listener that was waiting for an event reads what comes next."""
         law = self._law
-        keyed = [one.at for one in law.postgres.buried.values() if one.order_key is not None]
-        if self._after_letter != "stop" or not keyed or (now := law.world.now) - STOP_SECONDS < min(keyed):
+        keyed = [
+            one.at
+            for name, one in law.postgres.buried.items()
+            if one.order_key is not None and self._policy_of(name) == "stop"
+        ]
+        if not keyed or (now := law.world.now) - STOP_SECONDS < min(keyed):
             return
         since = now - STOP_SECONDS
         if process.frozen_since(since) or any(one.troubled_since(since) for one in process.links):
@@ -152,7 +182,7 @@ class KeyLaw:
             law.world.break_law(f"{process.name} reads on, though a key has been blocked since {min(keyed):.3f}")
 
     def buried(self, event_id: str, reason: str) -> None:
-        if reason == "blocked" and self._after_letter == "continue":
+        if reason == "blocked" and self._policy_of(event_id) == "continue":
             self._law.world.break_law(f"{event_id} was parked, although its key goes on")
         if reason == "blocked" and event_id in self._ran:
             self._law.world.break_law(f"{event_id} was parked after its handler had run")

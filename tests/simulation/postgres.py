@@ -54,12 +54,19 @@ class Row(msgspec.Struct, frozen=True):
 class Buried:
     """A row of ``buried``."""
 
-    __slots__ = ("at", "digest", "letter_id", "order_key", "place")
+    __slots__ = ("at", "digest", "letter_id", "order_key", "place", "stops")
 
     def __init__(
-        self, digest: bytes, letter_id: str | None, at: float, order_key: str | None = None, place: int = 0
+        self,
+        digest: bytes,
+        letter_id: str | None,
+        at: float,
+        order_key: str | None = None,
+        stops: bool | None = None,
+        place: int = 0,
     ) -> None:
         self.order_key = order_key
+        self.stops = stops
         self.place = place
         self.digest = digest
         self.letter_id = letter_id
@@ -276,8 +283,11 @@ class PostgresMemory:
     def blocked(self, keys: Mapping[str, str]) -> set[str] | Blocked:
         return BLOCKED if self.locked else {one for one, key in keys.items() if self.is_blocked(one, key)}
 
-    def any_blocked(self) -> bool | Blocked:
-        return BLOCKED if self.locked else bool(self.firsts())
+    def any_stops(self, *, unsaid: bool) -> bool | Blocked:
+        if self.locked:
+            return BLOCKED
+        keyed = [one.stops for one in self.buried.values() if one.order_key is not None]
+        return any(unsaid if stops is None else stops for stops in keyed)
 
     def firsts(self) -> set[str]:
         """The letters that are the first of their keys."""
@@ -362,7 +372,7 @@ class PostgresMemory:
         if not burial.claimed or self._foreign(token, burial.claim_id):
             return "open"
         self._places += 1
-        new = Buried(burial.digest, burial.letter_id, self.clock(), burial.order_key, self._places)
+        new = Buried(burial.digest, burial.letter_id, self.clock(), burial.order_key, burial.stops, self._places)
         buried = self.buried.setdefault(burial.claim_id, new)
         buried.letter_id = buried.letter_id or burial.letter_id
         self.hooks.registered(burial.claim_id, buried.letter_id)

@@ -281,9 +281,9 @@ class SimulatedStore:
             raise Transient("a row vanished between being met and being read; try again")
         return [result for result in results if result is not None]
 
-    async def any_blocked(self) -> bool:
+    async def any_stops(self, *, unsaid: bool) -> bool:
         memory = self.session.memory
-        return bool(await self.session.ask("any blocked?", memory.any_blocked))
+        return bool(await self.session.ask("does any letter stop?", lambda: memory.any_stops(unsaid=unsaid)))
 
     async def insert_with(
         self, row: NewRow, work: Callable[[Any], Awaitable[None]], transactions: TransactionPipeline | None = None

@@ -41,12 +41,14 @@ class Happening(msgspec.Struct, frozen=True):
     rejected: bool = False
     poison: bool = False
     key: str = ""
+    type: str = ""
 
     def frame(self) -> bytes:
         """The frame that the source accepts."""
         event_id = f'"{self.event_id}"' if self.valid else str(int(self.event_id[1:]))
         key = f',"key":"{self.key}"' if self.key else ""
-        return f'{{"event_id":{event_id},"payload":{{"content":{self.content}{key}}}}}'.encode()
+        kind = f'"type":"{self.type}",' if self.type else ""
+        return f'{{"event_id":{event_id},{kind}"payload":{{"content":{self.content}{key}}}}}'.encode()
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -81,6 +83,8 @@ class Schedule(msgspec.Struct, frozen=True):
     """What declares that key: ``route`` or ``source``, and ORDER_BY names a field that no event has; else ORDER_BY."""
     after_letter: str = "park"
     """What later events of a key do once one is a letter."""
+    policies: tuple[str, ...] = ()
+    """The types of events that have policies of their own, by their routes: see ``handlers.py``."""
     fixed_at: float = 0.0
     """From when on a handler rejects nothing any more; 0: never."""
     acks: bool = False

@@ -49,9 +49,9 @@ class FakeRows:
         await self._answer()
         return {one for one, key in keys.items() if key in self.blocks}
 
-    async def any_blocked(self) -> bool:
+    async def any_stops(self, *, unsaid: bool) -> bool:
         await self._answer()
-        return bool(self.blocks)
+        return unsaid and bool(self.blocks)
 
     async def same_content(self, event: Event) -> bool:
         self.log.append(f"compare {event.event_id}")

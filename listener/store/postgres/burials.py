@@ -26,7 +26,7 @@ class PostgresLetterRegister:
                 self._sql["enter"], self._token,
                 [one.claim_id for one in burials], [one.digest for one in burials],
                 [one.letter_id for one in burials], [one.claimed for one in burials],
-                [one.order_key for one in burials],
+                [one.order_key for one in burials], [one.stops for one in burials],
             )  # fmt: skip
         found = {event_id: (what, digest, letter_id) for event_id, what, digest, letter_id in rows}
         return [standing(one, *found.get(one.claim_id, ("open", None, None))) for one in burials]

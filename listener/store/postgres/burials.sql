@@ -5,19 +5,19 @@
 -- places in the order in which they are given. A letter whose event is a row blocks its key no more,
 -- nor does one that was archived so that its followers go.
 WITH asked AS MATERIALIZED (
-    SELECT event_id, digest, letter_id, claimed, number,
+    SELECT event_id, digest, letter_id, claimed, number, stops,
         CASE WHEN order_key IS NOT NULL AND NOT EXISTS (
             SELECT FROM unlost.letter_records r WHERE r.letter_id = a.letter_id AND r.followers = 'go' OFFSET 0)
         THEN order_key END AS order_key
-    FROM unnest($2::text[], $3::bytea[], $4::text[], $5::bool[], $6::text[]) WITH ORDINALITY
-        AS a (event_id, digest, letter_id, claimed, order_key, number)),
+    FROM unnest($2::text[], $3::bytea[], $4::text[], $5::bool[], $6::text[], $7::bool[]) WITH ORDINALITY
+        AS a (event_id, digest, letter_id, claimed, order_key, stops, number)),
 stored AS MATERIALIZED (
     SELECT event_id, e.payload_sha256 = digest OR coalesce(e.original_sha256 = digest, false) AS same
     FROM asked a CROSS JOIN LATERAL (
         SELECT payload_sha256, original_sha256 FROM unlost.events WHERE event_id = a.event_id OFFSET 0) e),
 entered AS (
-    INSERT INTO unlost.buried AS b (event_id, digest, letter_id, order_key)
-    SELECT event_id, digest, letter_id, order_key FROM asked a
+    INSERT INTO unlost.buried AS b (event_id, digest, letter_id, order_key, stops)
+    SELECT event_id, digest, letter_id, order_key, stops FROM asked a
     WHERE claimed
         AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
         AND NOT EXISTS (

@@ -102,7 +102,7 @@ class LetterTable:
                     self._burials["enter"], self._token,
                     [one.claim_id for one in burials], [one.digest for one in burials],
                     [one.letter_id for one in burials], [one.claimed for one in burials],
-                    [one.order_key for one in burials],
+                    [one.order_key for one in burials], [one.stops for one in burials],
                 )  # fmt: skip
             await connection.execute(self.sql["add"], instance, *columns(letters))
             if records:

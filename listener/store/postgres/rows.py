@@ -229,10 +229,10 @@ class PostgresRows:
             found = await connection.fetch(self._sql["blocked"], list(keys), list(keys.values()))
         return {row["event_id"] for row in found}
 
-    async def any_blocked(self) -> bool:
-        """Return whether any key is blocked."""
-        async with self._database.acquire("looking for any blocked key") as connection:
-            return bool(await connection.fetchval(self._sql["any_blocked"]))
+    async def any_stops(self, *, unsaid: bool) -> bool:
+        """Return whether a letter that stops reading blocks a key. ``unsaid``: whether those count that say nothing."""
+        async with self._database.acquire("looking for letters that stop reading") as connection:
+            return bool(await connection.fetchval(self._sql["any_stops"], unsaid))
 
     async def same_content(self, event: Event) -> bool | None:
         """Return whether the row of this id has the same content as JSON values; None without a row."""

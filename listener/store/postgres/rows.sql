@@ -103,8 +103,9 @@ WHERE EXISTS (
         9223372036854775807)
     OFFSET 0)
 
--- name: any_blocked
-SELECT EXISTS (SELECT FROM unlost.buried WHERE order_key IS NOT NULL)
+-- name: any_stops
+SELECT EXISTS (
+    SELECT FROM unlost.buried WHERE order_key IS NOT NULL AND stops IS NOT FALSE AND coalesce(stops, $1::bool))
 
 -- name: probe
 -- An insert of no row writes nothing to the log, and its commit waits for nothing. The message makes it wait.

@@ -225,11 +225,15 @@ def test_a_key_of_a_route_needs_such_a_source_too():
 
 def test_listeners_declare_their_keys():
     settings = ListenerSettings.load({"ws_url": "ws://x", "handler": "a:b", "order_by": "payload.a"})
-    assert settings.declared_with({}) == settings.declared == "a:b@ ordered by payload.a"
-    assert settings.declared_with({"order.*": "c", "b": "d"}) == "a:b@ ordered by payload.a; d of b, c of order.*"
+    assert settings.declared_with({}, {}) == settings.declared == "a:b@ ordered by payload.a"
+    keys = {"order.*": "c", "b": "d"}
+    assert settings.declared_with(keys, {}) == "a:b@ ordered by payload.a; d of b, c of order.*"
+    assert settings.declared_with(keys, {"b": "stop", "c": "continue"}) == (
+        "a:b@ ordered by payload.a; d of b, then stop of b, then continue of c, c of order.*"
+    )
     many = {f"type.{number}": "account" for number in range(50)}
-    declared = settings.declared_with(many)
+    declared = settings.declared_with(many, {})
     assert declared is not None
     assert len(declared) < MOST_DECLARED
-    assert declared != settings.declared_with(many | {"one": "more"})
+    assert declared != settings.declared_with(many | {"one": "more"}, {})
     assert handler_of(declared) == "a:b"

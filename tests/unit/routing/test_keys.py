@@ -42,6 +42,36 @@ def test_a_key_is_a_path_in_the_payload(key: str):
         AppHandler("m:app", app)
 
 
+def test_a_route_may_have_a_policy_of_its_own_with_or_without_a_key():
+    app = App()
+    app.on("order.*", key="account", after_letter="stop")(one)
+    app.on("price", after_letter="continue")(other)
+    app.otherwise(after_letter="park")(other)
+    handler = AppHandler("m:app", app)
+    assert [handler.after_letter_of_type(name) for name in ("order.paid", "price", None)] == [
+        "stop",
+        "continue",
+        "park",
+    ]
+    assert handler.after_letters == {"order.*": "stop", "price": "continue", "otherwise": "park"}
+    assert handler.keys == {"order.*": "account"}
+
+
+def test_a_policy_is_one_of_three():
+    app = App()
+    app.on("order.*", after_letter="halt")(one)  # type: ignore[arg-type]
+    with pytest.raises(Misconfigured, match=r"one\(\): after_letter='halt' must be one of park, continue, stop"):
+        AppHandler("m:app", app)
+
+
+def test_a_route_with_a_condition_needs_the_policy_of_those_that_take_what_it_passes_on():
+    app = App()
+    app.on("order.paid", when=lambda _: False, key="account", after_letter="stop")(one)
+    app.on("order.*", key="account")(other)
+    with pytest.raises(Misconfigured, match=r"one\(\) has a condition, .* give both the same after_letter=$"):
+        AppHandler("m:app", app)
+
+
 @pytest.mark.parametrize("pattern", ["order.*", "order.paid", "*"])
 def test_a_route_with_a_condition_needs_the_key_of_those_that_take_what_it_passes_on(pattern: str):
     app = App()
