@@ -82,7 +82,8 @@ class ListenerSettings(ConnectionSettings, ReadSettings, AccessSettings, SourceT
     )  # fmt: skip
     order_after_letter: AfterLetter = Field(
         "park",
-        description="After a letter, later events of its key park as letters, continue, or park while reading stops",
+        description="After a letter, later events of its key park as letters, continue, or park while reading stops; "
+        "a route may have its own policy",
     )
     shutdown_timeout: float = Field(20.0, ge=0, description="Seconds that running work may take to finish on SIGTERM")
 

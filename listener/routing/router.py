@@ -43,8 +43,8 @@ class Router:
         (attempts at once in this process) replace the settings; the last two may only be lower. ``key`` is a path in
         the payload, as ``account_id`` or ``account.id``: events with the same value there are processed one at a time,
         in the order of their source. It replaces ``ORDER_BY`` and the ``key`` of a profile for these types.
-        ``after_letter`` replaces ``ORDER_AFTER_LETTER`` for them: once such an event is a letter, later events of its key
-        wait as letters (``park``), go on (``continue``), or wait while nothing is read (``stop``).
+        ``after_letter`` replaces ``ORDER_AFTER_LETTER`` for these types: behind a letter, later events of its key wait
+        as letters (``park``), go on (``continue``), or wait while nothing is read (``stop``).
         """
 
         def declare(function: F) -> F:

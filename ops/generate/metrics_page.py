@@ -173,9 +173,9 @@ LETTERS = (
             "above 0: `dlq keys`"),
     _metric("blocked_key_seconds", "gauge", "", "for how long the longest of them", "above 3600"),
     _metric("order_given_up_total", "counter", "", "letters behind which later events of their keys went on "
-            "(`ORDER_AFTER_LETTER=continue`)", "any: the order of those keys has a hole"),
+            "(policy `continue`)", "any: the order of those keys has a hole"),
     _metric("reading_stopped_by_key", "gauge", "", "1 while nothing is read, since a key is blocked "
-            "(`ORDER_AFTER_LETTER=stop`)", "1: `dlq keys`"),
+            "(policy `stop`)", "1: `dlq keys`"),
     _metric("letters_next_try_seconds", "gauge", "", "seconds until the next letter is retried", NEVER),
     _metric("dead_letters_unshipped_bytes", "gauge", "", "letters that are not in the fleet's list yet",
             "above 0 for minutes, while PostgreSQL answers"),
