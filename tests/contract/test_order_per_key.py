@@ -15,6 +15,7 @@ from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedRegister, SimulatedStore
 from tests.support.letters import letter
 from unlost.dlq.record.letter import Letter, encode
+from unlost.dlq.record.letter import decode as decoded
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import decode
 from unlost.dlq.record.sidecar import encode as encoded
@@ -213,6 +214,20 @@ class Fleet:
             await self.healing.leave(group, 0, 0.0)
             tried += [one.letter_id[-2:] for one in taken]
         return tried
+
+
+async def test_a_letter_in_the_list_says_whether_it_stops_reading(database: Database):
+    fleet = Fleet(database)
+    await fleet.put(keyed("e1"), keyed("e2", "blocked"))
+    assert await fleet.store.any_stops(unsaid=True), "as those of before letters said so"
+    assert not await fleet.store.any_stops(unsaid=False)
+    stops = replace(keyed("e3", "blocked"), stops=True)
+    found = decoded(encode(stops))
+    assert found == stops
+    await fleet.put(found)
+    assert await fleet.store.any_stops(unsaid=False)
+    await fleet.letters.change(Selection(ids=("e3",)), "archived", "old", "me", followers_go=True)
+    assert not await fleet.store.any_stops(unsaid=False)
 
 
 async def test_parked_letters_heal_one_after_another_behind_the_one_that_blocks(database: Database):
