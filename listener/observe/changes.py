@@ -100,6 +100,29 @@ class Changes:
             case PlacesDeclared(degraded=degraded) if degraded is not ("degraded" in lacking):
                 self._turn("degraded", degraded)
                 self._keep("degraded" if degraded else "normal", "")
+            case SourceConnected() | SourceLost() | SourceGap() | GapFetched():
+                self._keep_of_source(fact)
+            case RedisForged() | StoreWentBack() | StoreUnconfirmed() | StoreReplaced() | LettersReopened():
+                self._keep_of_servers(fact)
+            case EventsDiffer():
+                self._keep("events_differ", differing_in_words(fact))
+            case EventsTakenOver(event_ids=ids):
+                self._keep("events_taken_over", "", len(ids))
+            case LeasesLost(event_ids=ids):
+                self._keep("leases_lost", "", len(ids))
+            case EventBuried(reason=reason, error_class=error_class):
+                self._keep("event_buried", f"{reason}, {error_class}")
+            case EffectBuried(error_class=error_class):
+                self._keep("effect_buried", error_class)
+            case DeadLetterFileFailed(why=why):
+                self._keep("dead_letter_file_failed", why)
+            case DeadLetterFileRecovered():
+                self._keep("dead_letter_file_recovered", "")
+            case _:
+                self._keep_pause(fact)
+
+    def _keep_of_source(self, fact: SourceConnected | SourceLost | SourceGap | GapFetched) -> None:
+        match fact:
             case SourceConnected():
                 self._keep("source_connected", "")
             case SourceLost(why=why):
@@ -110,8 +133,11 @@ class Changes:
                 self._keep(
                     "gap_fetched", masked(f"{source}, {outcome}: {fact.found:,} events found. {fact.why}".strip())
                 )
-            case EventsDiffer():
-                self._keep("events_differ", differing_in_words(fact))
+
+    def _keep_of_servers(
+        self, fact: RedisForged | StoreWentBack | StoreUnconfirmed | StoreReplaced | LettersReopened
+    ) -> None:
+        match fact:
             case RedisForged(count=count):
                 self._keep("redis_forged", f"Redis held {counted(count, 'settled record')} that no listener wrote")
             case StoreWentBack():
@@ -126,6 +152,9 @@ class Changes:
                 self._keep("store_replaced", "PostgreSQL crashed or failed over; the latest events are read again")
             case LettersReopened(letter_ids=ids):
                 self._keep("letters_reopened", "PostgreSQL lost their rows; replay them", len(ids))
+
+    def _keep_pause(self, fact: Fact) -> None:
+        match fact:
             case ReadingPaused(why=why):
                 self._keep("reading_paused", why)
             case StoringPaused(why=why):
@@ -138,22 +167,10 @@ class Changes:
                 self._keep("effect_host_paused", masked(f"{host}: {self._redactor.unknown(why)}"))
             case EffectHostResumed(host=host):
                 self._keep("effect_host_resumed", host)
-            case EffectBuried(error_class=error_class):
-                self._keep("effect_buried", error_class)
             case PauseBegan(kind, name, by, why):
                 self._keep("pause_began", f"{kind} {name}, by {by}: {why}")
             case PauseEnded(kind, name):
                 self._keep("pause_ended", f"{kind} {name}")
-            case DeadLetterFileFailed(why=why):
-                self._keep("dead_letter_file_failed", why)
-            case DeadLetterFileRecovered():
-                self._keep("dead_letter_file_recovered", "")
-            case EventsTakenOver(event_ids=ids):
-                self._keep("events_taken_over", "", len(ids))
-            case LeasesLost(event_ids=ids):
-                self._keep("leases_lost", "", len(ids))
-            case EventBuried(reason=reason, error_class=error_class):
-                self._keep("event_buried", f"{reason}, {error_class}")
             case _:
                 pass
 

@@ -8,8 +8,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
+from typing import TypeVar
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -20,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+Made = TypeVar("Made", Counter, Gauge)
 COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0)
 
 
@@ -33,6 +35,11 @@ def new_registry() -> CollectorRegistry:
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
+
+
+def made(kind: type[Made], registry: CollectorRegistry, name: str, about: str, *labels: str) -> Made:
+    """Make a metric of ours in this registry."""
+    return kind(f"unlost_{name}", about, labels, registry=registry)
 
 
 def metrics_route(registry: CollectorRegistry, path: str = "/metrics") -> Route:
