@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import click
 import msgspec
@@ -27,11 +27,12 @@ from unlost.dlq.commands.store import TIMEOUT, as_kept, opened, run
 from unlost.dlq.commands.trail import noted
 from unlost.dlq.record.file import DamagedLine, read_letters
 from unlost.dlq.record.letter import Letter, encode
-from unlost.dlq.record.query import moment
+from unlost.dlq.record.query import Selection, moment
 from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path
 from unlost.dlq.record.trail import Act, whoami
 from unlost.dlq.record.versions import EveryVersion
 from unlost.dlq.store.coded import DecodedLetters
+from unlost.dlq.store.entries import LetterEntry
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import LetterStore, Unreachable
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
@@ -99,43 +100,66 @@ def export(
         )
 
     async def work() -> int:
-        written = without = edited = 0
-        versions = _Versions(output) if kind == "letters" else None
         # Whole letters stay encoded: their file is as private as the one that they come from.
         async with (as_kept if kind == "letters" else opened)(settings, files) as store:
             _refuse_loss(output, store)
             await redactor_of(settings, files, store, selection, unmasked="dlq export")
-            async for entries in store.each(selection):
-                for entry in entries:
-                    line = encode(entry.letter) if kind == "letters" else _plain_event(entry.letter)
-                    if line is None:
-                        without += 1
-                        continue
-                    if versions is not None:
-                        versions.begin()
-                    output.write(_for(output, line) + b"\n")
-                    written += 1
-                later = [one.letter.letter_id for one in entries if one.state.version > 1]
-                edited += len(later)
-                if versions is not None and later:
-                    versions.write(await store.history(later))
-            if versions is not None:
-                versions.begin()
+            counts = await (_write_letters if kind == "letters" else _write_events)(store, selection, output)
             output.flush()
             warn_of(store.damages)
-        left_out = (
-            f"; {without:,} hold no valid event, or an encrypted one: --as letters writes them" if without else ""
-        )
-        left_out += (
-            f"; {edited:,} were edited since, --as letters keeps their versions" if edited and not versions else ""
-        )
-        say(f"exported {written:,} {kind}{left_out}", err=True)
-        if versions is not None and edited and not versions.are_kept:
-            say(f"error: the versions of {edited:,} edited letters are left out; --output FILE keeps them", err=True)
+        say(f"exported {counts.written:,} {kind}{counts.left_out}", err=True)
+        if counts.lost:
+            say(
+                f"error: the versions of {counts.lost:,} edited letters are left out; --output FILE keeps them",
+                err=True,
+            )
             return 1
         return 0
 
     return run(work)
+
+
+class _Written(NamedTuple):
+    """What was exported. ``left_out``: a sentence on what was not; ``lost``: edited letters without their versions."""
+
+    written: int
+    left_out: str = ""
+    lost: int = 0
+
+
+async def _write_letters(store: LetterStore, selection: Selection, output: BinaryIO) -> _Written:
+    written = edited = 0
+    versions = _Versions(output)
+    async for entries in store.each(selection):
+        for entry in entries:
+            versions.begin()
+            output.write(_for(output, encode(entry.letter)) + b"\n")
+        written += len(entries)
+        later = _edited(entries)
+        edited += len(later)
+        if later:
+            versions.write(await store.history(later))
+    versions.begin()
+    return _Written(written, lost=0 if versions.are_kept else edited)
+
+
+async def _write_events(store: LetterStore, selection: Selection, output: BinaryIO) -> _Written:
+    written = without = edited = 0
+    async for entries in store.each(selection):
+        for line in [_plain_event(entry.letter) for entry in entries]:
+            if line is None:
+                without += 1
+            else:
+                output.write(_for(output, line) + b"\n")
+                written += 1
+        edited += len(_edited(entries))
+    left_out = f"; {without:,} hold no valid event, or an encrypted one: --as letters writes them" if without else ""
+    left_out += f"; {edited:,} were edited since, --as letters keeps their versions" if edited else ""
+    return _Written(written, left_out)
+
+
+def _edited(entries: Sequence[LetterEntry]) -> list[str]:
+    return [one.letter.letter_id for one in entries if one.state.version > 1]
 
 
 def _plain_event(letter: Letter) -> bytes | None:

@@ -93,10 +93,8 @@ def replay_command(open_rerun: OpenRerun, open_shadow: OpenShadow) -> click.Comm
         Exit codes: 0 all resolved, 1 some failed or the servers went away, 2 usage or file, 3 another replay has
         the file or some of the letters, 4 stopped by a threshold, 130 interrupted.
         """
-        if shadow and dry_run:
-            raise UsageProblem("--shadow and --dry-run are two ways to look first; give one of them")
-        if without_handler and other_handler:
-            raise UsageProblem("--without-handler and --other-handler contradict each other; give one of them")
+        _refuse_both("--shadow and --dry-run are two ways to look first", shadow, dry_run)
+        _refuse_both("--without-handler and --other-handler contradict each other", without_handler, other_handler)
         if without_handler:
             settings = settings.model_copy(update={"handler": "", "handler_version": ""})
         limits = ReplayLimits(
@@ -118,6 +116,11 @@ def replay_command(open_rerun: OpenRerun, open_shadow: OpenShadow) -> click.Comm
         return ended(job.show_plan if dry_run else job.run)
 
     return replay
+
+
+def _refuse_both(why: str, *flags: bool) -> None:
+    if all(flags):
+        raise UsageProblem(f"{why}; give one of them")
 
 
 class Job:

@@ -42,6 +42,13 @@ def random_name() -> str:
     return secrets.token_hex(8)
 
 
+def _handler_of(settings: ConnectionSettings, find: Callable[[str], Handler]) -> Handler | None:
+    handler = find(settings.handler) if settings.handler else None
+    if isinstance(handler, AppHandler):
+        handler.require_fast(fast=settings.fast == "on")
+    return handler
+
+
 class Engine:
     """Everything except the source and the HTTP endpoint."""
 
@@ -62,9 +69,7 @@ class Engine:
         self._settings = settings
         self._facts = facts
         self._clocks = clocks
-        self.handler = find(settings.handler) if settings.handler else None
-        if isinstance(self.handler, AppHandler):
-            self.handler.require_fast(fast=settings.fast == "on")
+        self.handler = _handler_of(settings, find)
         self._servers = servers = connect(settings, self.token)
         if self.handler is not None:
             servers.membership.handler = settings.declared_with(self.handler.keys, self.handler.after_letters)

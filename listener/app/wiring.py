@@ -113,25 +113,11 @@ def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool =
     return Servers(
         redis=redis,
         postgres=postgres,
-        membership=PostgresMembership(
-            database,
-            token=token,
-            instance_id=settings.instance_id,
-            handler=settings.declared,
-            changes_handler=settings.changes_handler,
-            listens=not revives,
-        ),
+        membership=_membership_of(settings, database, token, listens=not revives),
         store=rows,
         stored_by_peers=rows.hashed_by_peers,
         register=PostgresLetterRegister(database, token=token),
-        healing=PostgresHealing(
-            database,
-            token=token,
-            instance=settings.instance_id,
-            handler=settings.handler_name,
-            attempts=settings.policy().heal.attempts,
-            codec=codec,
-        ),
+        healing=_healing_of(settings, database, token, codec),
         cursors=PostgresCursors(database),
         pauses=None if revives else PostgresPauses(database),
         gaps=PostgresGaps(database, instance=settings.instance_id),
@@ -143,6 +129,32 @@ def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool =
         letters=LetterTable(database, token=token),
         codec=codec,
         shadow=ShadowRows(rows, database),
+    )
+
+
+def _membership_of(
+    settings: ConnectionSettings, database: Database, token: str, *, listens: bool
+) -> PostgresMembership:
+    return PostgresMembership(
+        database,
+        token=token,
+        instance_id=settings.instance_id,
+        handler=settings.declared,
+        changes_handler=settings.changes_handler,
+        listens=listens,
+    )
+
+
+def _healing_of(
+    settings: ConnectionSettings, database: Database, token: str, codec: EventCodec | None
+) -> PostgresHealing:
+    return PostgresHealing(
+        database,
+        token=token,
+        instance=settings.instance_id,
+        handler=settings.handler_name,
+        attempts=settings.policy().heal.attempts,
+        codec=codec,
     )
 
 

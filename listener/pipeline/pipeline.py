@@ -84,15 +84,9 @@ class Pipeline:
         self.intake = Intake(policy=policy, affinity=affinity, clocks=clocks, facts=facts, turn_came=self._turn_came)
         self._peer_check = PeerCheck(affinity=affinity, manager=manager, intake=self.intake, clocks=clocks, facts=facts)
         self.healer = Healer(
-            intake=self.intake,
-            letters=healing,
-            who=who,
-            withdraw=self.withdraw,
-            policy=policy.heal,
-            clocks=clocks,
-            facts=facts,
-            rng=rng,
-        )
+            intake=self.intake, letters=healing, who=who, withdraw=self.withdraw, policy=policy.heal, clocks=clocks,
+            facts=facts, rng=rng,
+        )  # fmt: skip
         self.registrar = Registrar(
             register=register, letters=sink, reopened=self.healer.again, registered=self._registered,
             look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts,
@@ -102,35 +96,47 @@ class Pipeline:
             manager=manager, standby=self.standby, intake=self.intake, sink=sink, written=self.registrar.put,
             clocks=clocks, facts=facts,
         )  # fmt: skip
-        settled_before = SettledBefore(
-            manager=manager, store=store, intake=self.intake, settling=self.settling, standby=self.standby,
-            clocks=clocks,
-        )  # fmt: skip
         self.store_watch = StoreWatch(store=store, breaker=store_breaker, clocks=clocks, facts=facts, rng=rng)
-        storing = Storing(
-            store=store, breaker=store_breaker, watch=self.store_watch, settling=self.settling,
-            settled_before=settled_before, policy=policy, clocks=clocks, facts=facts,
-        )  # fmt: skip
         self.key_watch = KeyWatch(
             store=store, stops="stop" in (policy.after_letter, *policies.values()),
             unsaid=policy.after_letter == "stop", facts=facts,
         )  # fmt: skip
-        self._suspects = Suspects(at_once=policy.handle_concurrency)
+        self._join_stages(
+            queue, store=store, store_breaker=store_breaker, effects=effects, handler=handler, facts=facts, rng=rng,
+            refuse=refuse,
+        )  # fmt: skip
+
+    def _join_stages(
+        self, queue: BatchQueue[InFlight], *, store: Rows, store_breaker: Breaker, effects: EffectRecorder,
+        handler: Handler | None, facts: Facts, rng: Callable[[], float], refuse: Refuse | None,
+    ) -> None:  # fmt: skip
+        """Make the stages through which each event goes: claiming, then work and storing, then the orderly stop."""
+        manager, policy, clocks = self._manager, self._policy, self._clocks
+        settled_before = SettledBefore(
+            manager=manager, store=store, intake=self.intake, settling=self.settling, standby=self.standby,
+            clocks=clocks,
+        )  # fmt: skip
+        storing = Storing(
+            store=store, breaker=store_breaker, watch=self.store_watch, settling=self.settling,
+            settled_before=settled_before, policy=policy, clocks=clocks, facts=facts,
+        )  # fmt: skip
+        suspects = Suspects(at_once=policy.handle_concurrency)
         self.work: Recording | Handling = Recording(storing)
         if handler is not None:
             self.work = Handling(
                 handler=handler, manager=manager, store=store, storing=storing, watch=self.store_watch,
-                settling=self.settling, standby=self.standby, suspects=self._suspects, effects=effects,
+                settling=self.settling, standby=self.standby, suspects=suspects, effects=effects,
                 claim_again=queue.put_all, another_follows=self._another_follows, policy=policy, clocks=clocks,
                 facts=facts, rng=rng, refuse=refuse,
             )  # fmt: skip
         self.claiming = Claiming(
-            queue=queue, standby=self.standby, affinity=affinity, manager=manager, intake=self.intake, store=store,
-            watch=self.store_watch, work=self.work, settling=self.settling, settled_before=settled_before,
-            suspects=self._suspects, policy=policy, clocks=clocks, facts=facts,
+            queue=queue, standby=self.standby, affinity=self._affinity, manager=manager, intake=self.intake,
+            store=store, watch=self.store_watch, work=self.work, settling=self.settling,
+            settled_before=settled_before, suspects=suspects, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
+        self._suspects = suspects
         self._stop = OrderlyStop(
-            manager=manager, store=store, intake=self.intake, claiming=self.claiming, suspects=self._suspects,
+            manager=manager, store=store, intake=self.intake, claiming=self.claiming, suspects=suspects,
             work=self.work, settling=self.settling, healer=self.healer, clocks=clocks,
         )  # fmt: skip
         self.drain = self._stop.drain

@@ -66,21 +66,13 @@ class System:
         data, ports = layout.data, layout.ports
         self.pair = pair
         self._postgres = PostgresServer(
-            data / "postgres",
-            ports.postgres,
-            log=layout.log("postgres"),
-            options=postgres_options,
-            by_socket=by_socket,
-            origin=postgres_from,
-        )
+            data / "postgres", ports.postgres, log=layout.log("postgres"), options=postgres_options,
+            by_socket=by_socket, origin=postgres_from,
+        )  # fmt: skip
         self.valkey = ValkeyServer(
-            data / "valkey",
-            ports.redis,
-            log=layout.log("valkey"),
-            by_socket=by_socket,
-            group=layout.group if narrow else "",
-            origin=redis_from,
-        )
+            data / "valkey", ports.redis, log=layout.log("valkey"), by_socket=by_socket,
+            group=layout.group if narrow else "", origin=redis_from,
+        )  # fmt: skip
         self.roles = LocalRoles(pair or self._postgres, layout.group, producers=balanced > 0) if narrow else None
         self.redis = redis
         self.pooler = Pooler(data / "pooler", self.postgres) if pooled else None

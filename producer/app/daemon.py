@@ -23,7 +23,7 @@ from unlost.producer.journal.port import Entry, HistoryLost, JournalError
 from unlost.producer.publish.publisher import GroupCommit
 from unlost.producer.stream.damage import DamagedEntries
 from unlost.producer.stream.groups import CursorReport
-from unlost.producer.stream.page import load_page
+from unlost.producer.stream.page import PageFiles, load_page
 from unlost.producer.stream.server import StreamServer
 from unlost.producer.stream.tail import Tail
 
@@ -60,7 +60,27 @@ class Daemon:
         self._looked: JournalCheck | None = None
         self._metrics.damaged.set_function(lambda: self._damage.count)
         page = load_page()
-        self._stream = StreamServer(
+        self._stream = self._made_stream(page)
+        self._metrics.clients.set_function(lambda: self._stream.clients)
+        self._metrics.lag.set_function(lambda: self._stream.lag)
+        self._publishing = self._made_publishing(page)
+        self._gate.on_change = self._stream.recheck
+        self._http = self._made_http()
+        self._lag = LoopLag(self._registry)
+        self._telemetry = telemetry_of("unlost-producer", {}, self._registry, structlog.get_logger())
+        self._traces: PublishTraces | None = None
+        if self._telemetry is not None and self._telemetry.provider is not None:
+            from unlost.producer.app import traces
+
+            self._traces = traces.PublishTraces(self._telemetry)
+        self._error = ""
+        self._look_again = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._phase = "starting"
+
+    def _made_stream(self, page: PageFiles) -> StreamServer:
+        settings = self._settings
+        return StreamServer(
             self._journal,
             self._tail,
             page=page,
@@ -73,10 +93,10 @@ class Daemon:
             damage=self._damage,
             reported=self._reported,
         )
-        self._metrics.clients.set_function(lambda: self._stream.clients)
-        self._metrics.lag.set_function(lambda: self._stream.lag)
-        self._publishing = Publishing(
-            settings,
+
+    def _made_publishing(self, page: PageFiles) -> Publishing:
+        return Publishing(
+            self._settings,
             journal=self._journal,
             publisher=self._publisher,
             page=page,
@@ -87,8 +107,10 @@ class Daemon:
             damage=self._damage,
             gate=self._gate,
         )
-        self._gate.on_change = self._stream.recheck
-        self._http = HttpServer(
+
+    def _made_http(self) -> HttpServer:
+        settings = self._settings
+        return HttpServer(
             self._publishing.application,
             settings.host,
             settings.port,
@@ -97,17 +119,6 @@ class Daemon:
             protocol=self._publishing.protocol,
             tls=self._gate.handshakes,
         )
-        self._lag = LoopLag(self._registry)
-        self._telemetry = telemetry_of("unlost-producer", {}, self._registry, structlog.get_logger())
-        self._traces: PublishTraces | None = None
-        if self._telemetry is not None and self._telemetry.provider is not None:
-            from unlost.producer.app import traces
-
-            self._traces = traces.PublishTraces(self._telemetry)
-        self._error = ""
-        self._look_again = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._phase = "starting"
 
     def stop(self) -> None:
         """Request an orderly stop."""

@@ -79,30 +79,14 @@ class Publishing:
         self._reading: LineReader = ParseWorker(max_bytes=settings.max_event_bytes) if elsewhere else ReadHere()
         self._outcomes = Outcomes(settings)
         self._gate = gate
-        most, quota_of = settings.max_event_bytes, self._quota_of
-        single = PublishOne(publisher, count_outcome, self._read_one, max_bytes=most, quota_of=quota_of)
-        wrapping = PublishOne(publisher, count_outcome, self._wrap_one, max_bytes=most, quota_of=quota_of)
-        cloudevents = PublishCloudEvents(single, self._answer_lines, quota_of, settings).answer
-        routes = [
-            *health_routes(health),
-            metrics,
-            Route(PATH, single, methods=["POST"]),
-            Route("/publish/batch", self.publish_batch, methods=["POST"]),
-            Route("/publish/cloudevents", cloudevents, methods=["POST"]),
-            Route("/api/v1/ddup_service/events", wrapping, methods=["POST"]),
-            Route(TEST, self.test),
-            Route("/api/journal", self.listed),
-            Route("/api/journal/groups", self.groups),
-            Route("/api/follow", self.follow),
-            openapi_route(DOCUMENT),
-            Route("/", self.index),
-        ]
+        single = self._one_by(self._read_one)
         self.protocol: Callable[..., GuardedProtocol] = (
             partial(FastPublishProtocol, single, PlainHeads(max_bytes=settings.max_event_bytes, gate=gate))
             if fast
             else GuardedProtocol
         )
         """The protocol of each connection."""
+        routes = [*health_routes(health), metrics, *self._routes(single)]
         others = Starlette(routes=routes, exception_handlers=MISTAKEN)
         guarded = Access(
             Shortcut(others, PATH, single),
@@ -111,6 +95,25 @@ class Publishing:
             is_own_page=lambda origin, host: is_own_page(origin, host, self.stream_port),
         )
         self.application = Signed(guarded, single, PATH, gate, max_bytes=settings.max_event_bytes)
+
+    def _one_by(self, parse: Callable[[bytes, bool], Publication]) -> PublishOne:
+        most = self._settings.max_event_bytes
+        return PublishOne(self._publisher, self._count_outcome, parse, max_bytes=most, quota_of=self._quota_of)
+
+    def _routes(self, single: PublishOne) -> list[Route]:
+        cloudevents = PublishCloudEvents(single, self._answer_lines, self._quota_of, self._settings).answer
+        return [
+            Route(PATH, single, methods=["POST"]),
+            Route("/publish/batch", self.publish_batch, methods=["POST"]),
+            Route("/publish/cloudevents", cloudevents, methods=["POST"]),
+            Route("/api/v1/ddup_service/events", self._one_by(self._wrap_one), methods=["POST"]),
+            Route(TEST, self.test),
+            Route("/api/journal", self.listed),
+            Route("/api/journal/groups", self.groups),
+            Route("/api/follow", self.follow),
+            openapi_route(DOCUMENT),
+            Route("/", self.index),
+        ]
 
     def _read_one(self, body: bytes, redeliver: bool) -> Publication:
         return publication(body, max_bytes=self._settings.max_event_bytes, redeliver=redeliver, check=self._check)
