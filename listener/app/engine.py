@@ -153,6 +153,7 @@ class Engine:
             await self._reach("Redis", settings.startup_attempts, self._look_for_redis)
         await self._reach("PostgreSQL", settings.database_attempts, lambda _: self.manager.join())
         await self._reach("PostgreSQL", settings.database_attempts, lambda _: self.pausing.look())
+        await self._reach("PostgreSQL", settings.database_attempts, lambda _: self.pipeline.key_watch.look())
 
     async def _reach(self, what: str, count: int, work: Work) -> None:
         def note(error: Transient, retried: bool) -> None:

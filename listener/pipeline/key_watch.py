@@ -1,7 +1,7 @@
 """Stops reading while a key is blocked by a letter whose policy says so: that of its route, or the group's.
 
-Every listener looks in PostgreSQL each second, and at once after a letter of its own. Events in memory go on: other
-keys are processed, and later events of the blocked key are parked in their order.
+Every listener looks in PostgreSQL before it reads and then each second, and stops at once after a letter of its own.
+Events in memory go on: other keys are processed, and later events of the blocked key are parked in their order.
 """
 
 import asyncio
@@ -52,7 +52,12 @@ class KeyWatch:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def look(self) -> None:
-        """Ask PostgreSQL. The answer does not count if a letter was registered meanwhile."""
+        """Ask PostgreSQL. The answer does not count if a letter was registered meanwhile.
+
+        Called once before anything is read, so that a new listener reads nothing behind a letter that stops reading.
+        """
+        if not self._stops:
+            return
         before = self._letters
         blocked = await self._store.any_stops(unsaid=self._unsaid)
         if before == self._letters:

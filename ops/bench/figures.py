@@ -79,6 +79,7 @@ BARS: Mapping[str, Bar] = {
     "even_keys_transactions": Bar("transactions in order of 10,000 keys : without order", 0.6),
     "hot_key_transactions": Bar("transactions in order of one key : one connection in a row", 0.7),
     "ordered_latency": Bar("p99 at 1,000/s in order of 997 keys : without order", 2, at_most=True),
+    "keys_memory": Bar("MB after up to 1,000,000 distinct keys : after up to 500,000", 1.15, at_most=True, noise=1),
     "thread_us": Bar("processor µs of a listener for a handler in a thread", 60, at_most=True),
 }
 

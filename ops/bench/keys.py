@@ -4,10 +4,13 @@ Beside each stand the same events without order, and one connection that stores 
 commit: no order of one key can be kept faster by separate transactions.
 """
 
+import asyncio
 import random
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+
+import psutil
 
 from unlost.ops.bench import handlers, latency
 from unlost.ops.bench.bed import Bed
@@ -15,6 +18,10 @@ from unlost.ops.bench.figures import Latencies, Measured
 from unlost.ops.bench.load import even, keyed, zipf
 from unlost.ops.system.child import Child
 
+DISTINCT = 1_000_000
+"""So many keys, each with one event, pass through a listener as in a day."""
+PART = 100_000
+"""The memory is read after so many more keys."""
 KEYS = 10_000
 RATE = 1_000
 ORDER = {"ORDER_BY": "payload.user"}
@@ -83,6 +90,29 @@ async def latencies(bed: Bed, *, seconds: float, rounds: int) -> Mapping[str, li
             found = await latency.published_to_visible(bed, rate=RATE, seconds=seconds, child=child)
             taken.setdefault(name, []).append(found)
     return taken
+
+
+async def memory(bed: Bed, *, keys: int = DISTINCT, part: int = PART) -> list[float]:
+    """Return the resident MB of one listener after each part of so many distinct keys."""
+    await bed.forget_rows()
+    await bed.begin_here()
+    child, run, found = _child(bed, "none", ORDER), bed.new_run(), list[float]()
+    child.start()
+    try:
+        for first in range(0, keys, part):
+            numbers = range(first, min(first + part, keys))
+            await bed.publish(keyed(numbers, f"{run}{first}", 300))
+            await bed.rows(numbers[-1] + 1)
+            found.append(psutil.Process(child.pid).memory_info().rss / 1e6)
+    finally:
+        await asyncio.to_thread(child.stop)
+    return found
+
+
+def memory_ratio(sizes: Sequence[float]) -> float:
+    """Return the largest size of the second half to that of the first half. One moment may be high by itself."""
+    middle = len(sizes) // 2
+    return max(sizes[middle:]) / max(sizes[:middle])
 
 
 def ratios(taken: Mapping[str, Sequence[Measured]]) -> dict[str, float]:

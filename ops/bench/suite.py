@@ -260,6 +260,10 @@ class Suite:
         for name, found in seen.items():
             self._keep_latency(name, found)
         self._results.compared["ordered_latency"] = keys.latency_ratio(seen)
+        if extent.full:
+            sizes = await keys.memory(self._bed)
+            self._results.keep_amount(f"listener in order, MB after {keys.DISTINCT:,} keys", sizes[-1])
+            self._results.compared["keys_memory"] = keys.memory_ratio(sizes)
 
     async def _growth(self) -> None:
         self._results.keep_amount("redis_bytes", await growth.redis_bytes(self._bed, count=self._extent.events))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 
@@ -42,6 +43,17 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 async def _looks_never(*_: Any) -> None:
     pass
+
+
+def _looks_once_reading_has_begun(real: Any) -> Any:
+    looked = WeakSet[KeyWatch]()
+
+    async def look(self: KeyWatch) -> None:
+        if self in looked:
+            await real(self)
+        looked.add(self)
+
+    return look
 
 
 def _keyless_if_going_on(real: Any) -> Any:
@@ -263,6 +275,10 @@ ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "order-stop-for-ever": (
         "reading does not begin again once no key is blocked",
         [(KeyWatch, "look", lambda _: _looks_never)],
+    ),
+    "order-reads-before-it-looks": (
+        "a new listener reads before it knows whether a letter stops reading",
+        [(KeyWatch, "look", _looks_once_reading_has_begun)],
     ),
     "order-ahead-starts": ("what is claimed ahead starts at once", [(ClaimedAhead, "hold", _starts_ahead)]),
     "order-catches-up-blindly": (

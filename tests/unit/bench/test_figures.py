@@ -19,6 +19,7 @@ from unlost.ops.bench.figures import (
     spread,
     work_conserving_limit,
 )
+from unlost.ops.bench.keys import memory_ratio
 from unlost.ops.bench.plot import drawn
 from unlost.ops.bench.results import Findings
 
@@ -47,6 +48,11 @@ def test_the_limit_is_the_cores_over_the_cost_of_all_that_is_needed():
 def test_percentiles_are_milliseconds():
     found = percentiles([number / 1000 for number in range(1_000)])
     assert (found.p50, found.p99, found.p999) == pytest.approx((500, 990, 999))
+
+
+def test_the_memory_of_many_keys_may_be_high_for_a_moment_but_may_not_grow():
+    assert memory_ratio([140.0, 160.0, 150.0, 155.0]) == pytest.approx(155 / 160)
+    assert memory_ratio([140.0, 160.0, 180.0, 200.0]) == pytest.approx(200 / 160)
 
 
 def test_each_missed_bar_is_named():

@@ -159,6 +159,18 @@ def test_what_has_ended_meanwhile_does_not_wait_again():
     assert order.settled(events[1]) is events[3]
 
 
+def test_nothing_is_kept_of_a_key_whose_events_are_settled():
+    order = KeyOrder()
+    for number in range(1_000):
+        events = [keyed(f"{number} {place}", f"k{number}") for place in range(4)]
+        order.admit(events)
+        order.claim_ahead(events[1:])
+        order.run_of(events[0], 1, lambda _: True)
+        for one in events:
+            order.settled(one)
+    assert not any(vars(order).values())
+
+
 def test_what_a_peer_settled_behind_the_first_is_passed_over():
     order, events = KeyOrder(), [keyed(f"a{number}", "a") for number in range(3)]
     order.admit(events)
