@@ -43,7 +43,7 @@ class Daemon:
     def __init__(self, settings: ProducerSettings) -> None:
         self._settings = settings
         self._journal = open_journal(settings.journal, settings.max_event_bytes, codec_of(settings))
-        self._tail = Tail(self._journal.timelines, self._journal.bounds()[1])
+        self._tail = Tail(self._journal.bounds()[1])
         self._registry = new_registry()
         self._metrics = ProducerMetrics(self._registry)
         self._gate = settings.gate(

@@ -90,7 +90,7 @@ class CodedJournal:
 
     def _plain(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for one in entries:
-            if not is_envelope(one.body):
+            if one.is_whole is False or not is_envelope(one.body):
                 yield one
                 continue
             try:
@@ -99,10 +99,10 @@ class CodedJournal:
                 yield Entry(one.number, one.event_id, ERASED, erased_frame(one.event_id, str(error)), one.at)
             except KeyMissing as error:
                 raise JournalError(f"entry {one.number} of the journal cannot be read: {error}") from None
-            except Unreadable:  # damaged on the disk: it fails the comparison with its digest
-                yield one
+            except Unreadable:  # damaged before it was stored, or encoded by another key of the same name
+                yield msgspec.structs.replace(one, is_whole=False)
             else:
-                yield Entry(one.number, one.event_id, one.digest, body, one.at)
+                yield Entry(one.number, one.event_id, one.digest, body, one.at, one.is_whole)
 
     def follow(self, grew: Callable[[int], None]) -> bool:
         """See ``Journal``."""

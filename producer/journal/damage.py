@@ -1,4 +1,4 @@
-"""Finds entries that no longer match their digest, because the disk changed a byte. Pure."""
+"""Finds entries that the disk changed: they do not match their checksum, or without one their digest. Pure."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,11 @@ ERASED = b"erased"
 
 def damaged_of(entries: Sequence[Entry]) -> list[Entry]:
     """The entries whose text is not the text that was accepted under their id."""
-    return [entry for entry in entries if not (_is_plainly_whole(entry) or _is_whole(entry))]
+    return [one for one in entries if not (one.is_whole or (one.is_whole is None and _matches_digest(one)))]
+
+
+def _matches_digest(entry: Entry) -> bool:
+    return _is_plainly_whole(entry) or _is_whole(entry)
 
 
 def _is_plainly_whole(entry: Entry) -> bool:

@@ -25,13 +25,17 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One stored event. ``body`` is its JSON text on one line."""
+    """One stored event. ``body`` is its JSON text on one line.
+
+    ``is_whole``: whether its checksum is that of its content and number; None if the journal has none for it.
+    """
 
     number: int
     event_id: str
     digest: bytes
     body: bytes
     at: float
+    is_whole: bool | None = None
 
 
 class Accepted(Sequence[Placed]):

@@ -12,6 +12,8 @@ from typing import cast
 
 import msgspec
 
+from unlost.producer.journal import checksums
+
 DIGEST_BYTES = 32
 LINE_END = b"\n"
 DIGITS = 10
@@ -38,14 +40,17 @@ class Index(msgspec.Struct, frozen=True, array_like=True, gc=False):
     digests: bytes
     places: bytes
     """For each line, the bytes of all lines before it, without line ends. One more value at the end gives the total."""
+    sums: bytes
+    """The content sums of all lines (``checksums.py``)."""
 
     def __len__(self) -> int:
         return len(self.digests) // DIGEST_BYTES
 
     def fits(self, text: bytes, count: int) -> bool:
         """Whether this can be the index of this text with ``count`` lines. It may come from another process."""
-        lengths = len(self.digests), len(self.places)
-        if lengths != (DIGEST_BYTES * count, DIGITS * (count + 1)) or not self.places.isdigit():
+        lengths = len(self.digests), len(self.places), len(self.sums)
+        wanted = DIGEST_BYTES * count, DIGITS * (count + 1), checksums.SIZE * count
+        if lengths != wanted or not self.places.isdigit():
             return False
         return int(self.places[-DIGITS:]) == len(text) - (count - 1) * len(LINE_END)
 
@@ -132,4 +137,5 @@ def index_of(ids: Sequence[str], digests: Sequence[bytes], lines: Sequence[bytes
     if not len(ids) == len(lines) == len(joined) / DIGEST_BYTES:
         raise ValueError(f"{len(lines):,} lines with {len(ids):,} ids have {len(joined):,} bytes of digests")
     places = tuple(accumulate(map(len, lines), initial=0))
-    return Index(msgspec.json.encode(ids).decode(), joined, PLACE * len(places) % places)
+    sums = checksums.content_sums(ids, digests, lines)
+    return Index(msgspec.json.encode(ids).decode(), joined, PLACE * len(places) % places, sums)

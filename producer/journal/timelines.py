@@ -71,10 +71,14 @@ class Timelines:
 
     def cursor(self, number: int) -> str:
         """The cursor of the entry with this number."""
+        return f"{self.stem_of(number)}{number}"
+
+    def stem_of(self, number: int) -> str:
+        """The part before the number in the cursor of this entry."""
         history = self._history
         if number >= history.present_from:
-            return f"{history.present_stem}{number}"
-        return f"{history.stems[max(0, bisect_right(history.firsts, number) - 1)]}{number}"
+            return history.present_stem
+        return history.stems[max(0, bisect_right(history.firsts, number) - 1)]
 
     def start_after(self, cursor: str, bounds: tuple[int, int]) -> Start:
         """Where a stream continues after this cursor. ``bounds``: see ``Journal``."""

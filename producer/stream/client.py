@@ -7,13 +7,16 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
+from unlost.producer.stream.messages import Carry
+
 
 class StreamClient:
     """A client, and the number of the last entry that was sent to it."""
 
-    def __init__(self, connection: ServerConnection, number: int) -> None:
+    def __init__(self, connection: ServerConnection, number: int, carry: Carry) -> None:
         self.connection = connection
         self.number = number
+        self._carry = carry
         self.wake = asyncio.Event()
         self.rests = False
         """Its task is waiting for new entries."""
@@ -38,13 +41,13 @@ class StreamClient:
 
     @property
     def is_ready(self) -> bool:
-        """Whether frames written now follow those written before, and the socket has room."""
+        """Whether events written now follow those written before, and the socket has room."""
         connection = self.connection
         is_open = connection.state is State.OPEN and not connection.transport.is_closing()
         # If it was woken but has not run yet, its task is about to send by itself.
         return is_open and self.rests and not (self.wake.is_set() or self.ended or connection.paused)
 
-    def write(self, frames: Sequence[bytes]) -> None:
-        """Write to the socket. The caller makes sure that there is room."""
-        self.connection.transport.write(b"".join(frames))
-        self.number += len(frames)
+    def write(self, bodies: Sequence[bytes]) -> None:
+        """Write the events that come next to the socket. The caller makes sure that there is room."""
+        self.connection.transport.write(self._carry(self.number + 1, bodies))
+        self.number += len(bodies)

@@ -22,7 +22,7 @@ from functools import partial
 from socket import IPPROTO_TCP, TCP_NOTSENT_LOWAT
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -44,8 +44,9 @@ from unlost.producer.stream.client import StreamClient
 from unlost.producer.stream.damage import DamagedEntries
 from unlost.producer.stream.groups import CursorReport, TooManyGroups, report_of
 from unlost.producer.stream.handshake import BoundedConnection
+from unlost.producer.stream.messages import ACCEPT, FORMAT, LINES, Carry, in_lines, one_by_one
 from unlost.producer.stream.page import PageFiles
-from unlost.producer.stream.tail import Tail, wire_of, within
+from unlost.producer.stream.tail import Tail, within
 
 CHUNK = 512
 CHUNK_BYTES = 256 * 1024
@@ -96,6 +97,11 @@ class StreamServer:
         self._reported = reported
         self._server: Server | None = None
         self._starts: WeakKeyDictionary[ServerConnection, int] = WeakKeyDictionary()
+        self._carries: dict[bool, Carry] = {
+            False: one_by_one(journal.timelines), True: in_lines(journal.timelines, largest=max_event)
+        }  # fmt: skip
+        """How events are carried to clients, by whether they asked for lines."""
+        self._in_lines: WeakSet[ServerConnection] = WeakSet()
         self._passed: WeakKeyDictionary[ServerConnection, Pass] = WeakKeyDictionary()
         self._readers: set[StreamClient] = set()
         self._page_at: int = 0
@@ -197,12 +203,15 @@ class StreamServer:
         response.headers["unlost-cursor"] = timelines.cursor(start.number)
         response.headers["unlost-oldest"] = timelines.cursor(bounds[0])
         response.headers["unlost-max-event"] = str(self._max_event)
+        if LINES in request.headers.get_all(ACCEPT):
+            response.headers[FORMAT] = LINES
+            self._in_lines.add(connection)
         self._starts[connection] = start.number
         return None
 
     async def _serve(self, connection: ServerConnection) -> None:
         self.clients += 1
-        reader = StreamClient(connection, self._starts[connection])
+        reader = StreamClient(connection, self._starts[connection], self._carries[connection in self._in_lines])
         passed = self._passed[connection]
         name = passed.identity.name if passed.identity else ""
         if not self._gate.may_go_on(passed, self._right):  # revoked during the handshake
@@ -262,38 +271,38 @@ class StreamServer:
         return min(CHUNK_BYTES, ALL_CHUNKS_BYTES // max(1, self.clients))
 
     def _send_new(self, reader: StreamClient) -> None:
-        """Send new frames directly if the client has everything before them and has room. Otherwise wake its task."""
+        """Send new events directly if the client has everything before them and has room. Otherwise wake its task."""
         if reader.is_ready:
-            frames = self._tail.after(reader.number, CHUNK, self._chunk_bytes)
-            if frames:
-                reader.write(frames)
-                self._sent(len(frames))
+            bodies = self._tail.after(reader.number, CHUNK, self._chunk_bytes)
+            if bodies:
+                reader.write(bodies)
+                self._sent(len(bodies))
         if not reader.rests or self._tail.newest > reader.number:
             reader.wake.set()
 
     async def _send_next(self, reader: StreamClient) -> None:
         connection, number = reader.connection, reader.number
-        frames = self._tail.after(number, CHUNK, self._chunk_bytes)
-        if frames is None:
-            frames = within(await self._backlog.after(number), self._chunk_bytes)
+        bodies = self._tail.after(number, CHUNK, self._chunk_bytes)
+        if bodies is None:
+            bodies = within(await self._backlog.after(number), self._chunk_bytes)
             if reader.ended:
                 return
-            if not frames:
+            if not bodies:
                 await connection.close(CloseCode.SERVICE_RESTART, "retention has removed what comes next")
                 reader.number = self._tail.newest
                 return
-        async with connection.send_context():  # one write and one wait for many frames
-            reader.write(frames)
-            self._sent(len(frames))
-            del frames  # a client that waits long should not keep them in memory
+        async with connection.send_context():  # one write and one wait for many events
+            reader.write(bodies)
+            self._sent(len(bodies))
+            del bodies  # a client that waits long should not keep them in memory
 
     def _read(self, number: int) -> list[bytes]:
-        """Read from the journal. An empty list if retention has removed the next entry."""
+        """Read bodies from the journal. An empty list if retention has removed the next entry."""
         entries = self._journal.read(number, CHUNK, CHUNK_BYTES)
         if not entries or entries[0].number != number + 1:
             return []
         damaged = damaged_of(entries)
         self._damage.meet(damaged)
         numbers = {entry.number for entry in damaged}
-        # A damaged entry keeps its place in the count of frames, but sends no bytes.
-        return [b"" if one.number in numbers else wire_of(one, self._journal.timelines) for one in entries]
+        # A damaged entry keeps its place in the count, but sends no bytes.
+        return [b"" if one.number in numbers else one.body for one in entries]

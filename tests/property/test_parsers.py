@@ -16,11 +16,10 @@ from unlost.listener.source.stream.envelope import split
 from unlost.listener.source.stream.handshake import source_name
 from unlost.ops.kit.command import UsageProblem
 from unlost.producer.app.settings import ProducerSettings
-from unlost.producer.journal.port import Entry
 from unlost.producer.journal.publications import Lines
 from unlost.producer.journal.timelines import Timeline, Timelines
 from unlost.producer.publish.accept import NotAccepted, plain_index, publication, wrapped
-from unlost.producer.stream.tail import frame_of
+from unlost.producer.stream.messages import frame_of
 
 LIMIT = 100_000
 SEEDS = [
@@ -181,8 +180,7 @@ def test_what_the_producer_accepts_every_listener_can_read(body: bytes):
         with suppress(NotAccepted):
             accepted = accept(body, max_bytes=LIMIT)
             assert b"\n" not in accepted.body
-            entry = Entry(1, accepted.event_id, accepted.digest, accepted.body, 0.0)
-            sent = split([frame_of(entry, Timelines(JOURNAL, [Timeline(1, "0000000a", 1)]))])
+            sent = split([frame_of(accepted.body, Timelines(JOURNAL, [Timeline(1, "0000000a", 1)]).cursor(1))])
             event = parse(sent.bodies[0], max_bytes=2 * LIMIT)
             assert (event.event_id, event.digest) == (accepted.event_id, accepted.digest)
             assert (sent.bodies, sent.cursors) == ([accepted.body], [f"{JOURNAL}.t1-0000000a.1"])

@@ -11,7 +11,8 @@ NEWEST = 100
 class NumberedFrames:
     """Numbered frames, some at a time; those up to ``oldest`` are gone. Counts how often it is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, newest: int = NEWEST) -> None:
+        self._newest = newest
         self.asked: list[int] = []
         self.oldest = 0
         self.error = False
@@ -25,4 +26,4 @@ class NumberedFrames:
             raise JournalError("no disk")
         if number < self.oldest:
             return []
-        return [b"%d" % n for n in range(number + 1, min(number + PIECE, NEWEST) + 1)]
+        return [b"%d" % n for n in range(number + 1, min(number + PIECE, self._newest) + 1)]

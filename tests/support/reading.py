@@ -41,11 +41,13 @@ class FakeInlet:
         self.intake = Intake()
         self.watermark = Watermark()
         self.bodies: list[bytes] = []
+        self.cursors: list[str | None] = []
         self.oversized: list[Oversized] = []
         self.cursor: str | None = None
 
     def receive(self, batch: Batch) -> str | None:
         self.bodies += batch.bodies
+        self.cursors += batch.cursors
         return self.cursor
 
     def receive_oversized(self, whole: Oversized) -> None:

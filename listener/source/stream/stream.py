@@ -2,19 +2,21 @@
 
 A source resumes only if the setting says so, or if its handshake is that of Unlost's own producer. Only then is
 ``after`` added to the address. With ``auto`` the first handshake goes without it, so the address of a foreign source is
-not changed. Our own producer also gets reports of what the group has settled.
+not changed. Our own producer also gets reports of what the group has settled, and sends many events in one message
+(``lines.py``).
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.ports.source import Loss, Opened, Receipt, SourceEnded, Taken
+from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SourceEnded, Taken
 from unlost.listener.source.stream.envelope import split
 from unlost.listener.source.stream.handshake import Handshake, handshake_of, with_cursor
+from unlost.listener.source.stream.lines import ACCEPT, LINES, batch_of, parted
 from unlost.listener.source.websocket.connection import Open, WebSocketOptions
 from unlost.listener.source.websocket.link import HandshakeRefused, WebSocketLink, linked
 from unlost.listener.source.websocket.messages import open_messages
@@ -52,6 +54,7 @@ class StreamSource:
         self.resumes = options.resumes == "yes"
         """See ``Source``."""
         self._options = options
+        self._websocket = replace(options.websocket, offers={ACCEPT: LINES})
         self._open_connection = open_connection or open_messages
         self._reports = reports
         self._prove_again = False
@@ -63,7 +66,7 @@ class StreamSource:
         url = with_cursor(self._options.url, after)
         async with contextlib.AsyncExitStack() as stack:
             try:
-                link = await stack.enter_async_context(linked(self._open_connection, url, self._options.websocket))
+                link = await stack.enter_async_context(linked(self._open_connection, url, self._websocket))
             except HandshakeRefused as error:
                 # The address may lead elsewhere now, to a source that always refuses ``after``.
                 self._prove_again = self._prove_again or error.status is not None
@@ -74,7 +77,8 @@ class StreamSource:
                 self.resumes = handshake.is_ours
             self._check_size(handshake)
             reports = self._reports if handshake.is_ours else None
-            yield StreamSession(link, self._opening(after, handshake), reports, ours=handshake.is_ours)
+            session = LineSession if handshake.is_ours and handshake.lines else StreamSession
+            yield session(link, self._opening(after, handshake), reports, ours=handshake.is_ours)
 
     def _opening(self, after: str | None, handshake: Handshake) -> Opened:
         if not self.resumes:
@@ -103,12 +107,12 @@ class StreamSession:
 
     async def take(self, most: int, size: int) -> Taken:
         """See ``Session``."""
-        return self._taken(await self._link.take(most, size))
+        return self._taken(await self._link.take(most, size), most)
 
     async def take_rest(self, most: int, size: int) -> Taken | None:
         """See ``Session``."""
         rest = await self._link.take_rest(most, size)
-        return self._taken(rest) if rest else None
+        return self._taken(rest, most) if rest else None
 
     async def run(self, paused: Callable[[], bool]) -> None:
         """See ``Session``. Keeps the connection alive, and reports to our own producer."""
@@ -123,5 +127,32 @@ class StreamSession:
     async def give_back(self) -> None:
         """See ``Session``. All listeners receive all messages."""
 
-    def _taken(self, frames: Sequence[bytes] | Oversized) -> Taken:
+    def _taken(self, frames: Sequence[bytes] | Oversized, most: int) -> Taken:  # noqa: ARG002
         return frames if isinstance(frames, Oversized) else split(frames, ours=self._ours)
+
+
+class LineSession(StreamSession):
+    """The open stream of our own producer, which sends many events in one message."""
+
+    _rest: Batch | None = None
+    """Events for which there was no room yet."""
+
+    async def take(self, most: int, size: int) -> Taken:
+        """See ``Session``."""
+        return self._next(most) or await super().take(most, size)
+
+    async def take_rest(self, most: int, size: int) -> Taken | None:
+        """See ``Session``."""
+        return self._next(most) or await super().take_rest(most, size)
+
+    def _next(self, most: int) -> Batch | None:
+        if self._rest is None:
+            return None
+        taken, self._rest = parted(self._rest, most)
+        return taken
+
+    def _taken(self, frames: Sequence[bytes] | Oversized, most: int) -> Taken:
+        if isinstance(frames, Oversized):
+            return frames
+        taken, self._rest = parted(batch_of(frames), most)
+        return taken

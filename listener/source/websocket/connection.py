@@ -61,10 +61,12 @@ class Connection(Protocol):
 class WebSocketOptions:
     """The settings of a connection. Messages of more than ``max_frame`` bytes are measured, not kept.
 
-    ``compression``: whether messages may be compressed. Only ``messages.py`` can read compressed messages.
+    ``compression``: whether messages may be compressed. Only ``messages.py`` can read compressed messages. ``offers``:
+    further headers, which any server may see.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
+    offers: Mapping[str, str] = field(default_factory=dict)
     max_frame: int = 1024 * 1024
     open_timeout: float = 10.0
     keepalive: float = 20.0

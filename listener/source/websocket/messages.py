@@ -86,10 +86,13 @@ class TracedConnection(ClientConnection):
 class Connect(connect):
     """Follows no redirect to another host with headers: the library removes those that it knows to be secrets only."""
 
+    may_be_secret = False
+    """Whether there are headers that no other host must see."""
+
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Decide about an answer that is no handshake."""
         old, found = self.ws_uri, super().process_redirect(exc)
-        if isinstance(found, str) and self.additional_headers:
+        if isinstance(found, str) and self.may_be_secret:
             new = parse_uri(found)
             if (new.host, new.port, new.secure) != (old.host, old.port, old.secure):
                 return Transient(f"the source redirects to {new.host}, which must not see the headers: use its address")
@@ -105,10 +108,10 @@ def connect_to(
 ) -> AbstractAsyncContextManager[ClientConnection]:
     """Connect to a source. Keepalive is the reader's own."""
     tls: dict[str, Any] = {} if options.tls is None else {"ssl": options.tls}
-    return Connect(
+    connecting = Connect(
         url,
         create_connection=cast("type[ClientConnection]", connection),
-        additional_headers=options.headers,
+        additional_headers={**options.offers, **options.headers},
         compression="deflate" if options.compression else None,
         subprotocols=cast("Sequence[Subprotocol]", options.subprotocols) or None,
         max_size=max_size,
@@ -119,6 +122,8 @@ def connect_to(
         proxy=options.proxy,
         **tls,
     )
+    connecting.may_be_secret = bool(options.headers)
+    return connecting
 
 
 @contextlib.asynccontextmanager

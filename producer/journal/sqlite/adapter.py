@@ -29,7 +29,7 @@ from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalErr
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.sqlite import groups, retention, rows, statements
 from unlost.producer.journal.sqlite.lock import JournalLock
-from unlost.producer.journal.sqlite.reading import entries_after
+from unlost.producer.journal.sqlite.reading import entries_after, entry_of
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 LARGEST_LOG_PAGES = 16_000
@@ -71,6 +71,8 @@ class SqliteJournal:
             self._file = _file_at(self._path)
             self._writer = self._connect()
             self._writer.executescript(statements.SCHEMA)
+            if not self._writer.execute(statements.HAS_CHECKSUMS).fetchone():
+                self._writer.execute(statements.ADD_CHECKSUMS)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
             self._reader = self._connect()
@@ -269,7 +271,7 @@ class SqliteJournal:
         """See ``Journal``."""
         with self._asking() as reader:
             row = reader.execute(statements.FIRST, (event_id,)).fetchone()
-        return Entry(*row) if row else None
+        return entry_of(row) if row else None
 
     def bounds(self) -> tuple[int, int]:
         """See ``Journal``."""

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from itertools import chain, count, repeat
 
+from unlost.producer.journal.checksums import checksum_of, numbered_sums
 from unlost.producer.journal.known import LEFT, Judged
 from unlost.producer.journal.publications import Lines, Publication, Publications, in_pieces
 from unlost.producer.journal.sqlite import statements
@@ -19,7 +20,8 @@ def insert_new(writer: sqlite3.Connection, number: int, groups: Sequence[Publica
     size = 0
     for lines in in_pieces(groups):
         index = lines.index
-        values = (index.ids, index.digests, lines.text, index.places, number, at)
+        sums = numbered_sums(index.sums, range(number, number + len(lines)))
+        values = (index.ids, index.digests, lines.text, index.places, number, at, sums)
         _check(writer.execute(statements.INSERT_LINES, values), len(lines))
         number += len(lines)
         size += lines.size
@@ -29,7 +31,8 @@ def insert_new(writer: sqlite3.Connection, number: int, groups: Sequence[Publica
 def insert_some(writer: sqlite3.Connection, lines: Lines, judged: Judged, at: float) -> None:
     """Insert those lines that have a number."""
     index, numbers = lines.index, NUMBER * len(judged.numbers) % tuple(judged.numbers)
-    values = (index.ids, index.digests, lines.text, index.places, numbers, at, judged.marks)
+    sums = numbered_sums(index.sums, judged.numbers)
+    values = (index.ids, index.digests, lines.text, index.places, numbers, at, sums, judged.marks)
     _check(writer.execute(statements.INSERT_SOME_LINES, values), len(lines) - judged.marks.count(LEFT))
 
 
@@ -38,7 +41,9 @@ def insert_few(writer: sqlite3.Connection, number: int, few: Sequence[Publicatio
     if few:
         rows = zip(
             count(number), [one.event_id for one in few], [bytearray(one.digest) for one in few],
-            [bytearray(one.body) for one in few], repeat(at), repeat(1), strict=False,
+            [bytearray(one.body) for one in few], repeat(at), repeat(1),
+            [bytearray(checksum_of(at, one.event_id, one.digest, one.body)) for at, one in enumerate(few, number)],
+            strict=False,
         )  # fmt: skip
         writer.execute(statements.INSERTS[len(few) - 1], list(chain.from_iterable(rows)))
     return sum([len(one.body) for one in few])

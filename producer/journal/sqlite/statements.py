@@ -8,7 +8,8 @@ create table if not exists entries (
     digest blob not null,
     body blob,
     at real not null,
-    first integer not null);
+    first integer not null,
+    checksum blob);
 create unique index if not exists entries_first on entries (event_id) where first;
 create table if not exists timelines (ordinal integer primary key, random text not null, first integer not null);
 create table if not exists proof (one integer primary key check (one = 1), at real not null);
@@ -23,32 +24,37 @@ create table if not exists groups (
 create table if not exists unread (one integer primary key check (one = 1), dropped integer not null);
 insert or ignore into unread values (1, 0);
 """
+HAS_CHECKSUMS = "select 1 from pragma_table_info('entries') where name = 'checksum'"
+ADD_CHECKSUMS = "alter table entries add column checksum blob"
+"""For a journal of an earlier version. Its old entries have none, and are compared with their digests."""
 KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
-INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
+INSERT = "insert into entries (number, event_id, digest, body, at, first, checksum) values (?, ?, ?, ?, ?, ?, ?)"
 FEW = 16
-INSERTS = [INSERT + ", (?, ?, ?, ?, ?, ?)" * (rows - 1) for rows in range(1, FEW + 1)]
+INSERTS = [INSERT + ", (?, ?, ?, ?, ?, ?, ?)" * (rows - 1) for rows in range(1, FEW + 1)]
 """The insert statements for 1 to ``FEW`` rows."""
-_INSERT_LINES = """insert into entries (number, event_id, digest, body, at, first)
+_INSERT_LINES = """insert into entries (number, event_id, digest, body, at, first, checksum)
     select {}, value, substr(?2, 32 * key + 1, 32),
         substr(
             ?3,
             cast(substr(?4, 10 * key + 1, 10) as integer) + key + 1,
             cast(substr(?4, 10 * key + 11, 10) as integer) - cast(substr(?4, 10 * key + 1, 10) as integer)),
-        ?6, {} from json_each(?1)"""
+        ?6, {}, substr(?7, 4 * key + 1, 4) from json_each(?1)"""
 INSERT_LINES = _INSERT_LINES.format("?5 + key", 1)
 """Inserts rows cut from one text by its index, in one step that does not need the interpreter."""
 INSERT_SOME_LINES = (
-    _INSERT_LINES.format("cast(substr(?5, 18 * key + 1, 18) as integer)", "cast(substr(?7, key + 1, 1) as integer)")
-    + " where substr(?7, key + 1, 1) <> '-'"
+    _INSERT_LINES.format("cast(substr(?5, 18 * key + 1, 18) as integer)", "cast(substr(?8, key + 1, 1) as integer)")
+    + " where substr(?8, key + 1, 1) <> '-'"
 )
 """The same for some of the lines. Numbers and marks (``known.py``) are strings with a fixed width per line."""
 COUNTS = """select max(coalesce((select max(number) from entries), 0), upto),
     (select bytes from held) + coalesce((select sum(length(body)) from entries where number > upto), 0) from counted"""
-ENTRIES = """select number, event_id, digest, coalesce(body, x''), at from entries
+ENTRIES = """select number, event_id, digest, coalesce(body, x''), at,
+    case typeof(checksum) when 'blob' then checksum else x'' end from entries
     where typeof(event_id) = 'text' and typeof(digest) = 'blob' and typeof(body) in ('blob', 'null')
     and typeof(at) = 'real'"""
 """One changed bit can make a column another type. Such a row counts as missing, and so as damaged."""
-READ = ENTRIES + " and number > max(?, (select dropped from held)) order by number limit ?"  # noqa: S608  made of constants
+READ = """select number, event_id, digest, body, at, checksum from entries
+    where number > max(?, (select dropped from held)) order by number limit ?"""
 ENTRY = ENTRIES + " and number = ?"
 FIRST = ENTRIES + " and first and event_id = ?"
 BOUNDS = """select (select min(number) from entries where number > (select dropped from held)),

@@ -115,6 +115,18 @@ def test_a_missing_key_stops_reading(place: Place) -> None:
     journal.close()
 
 
+def test_a_body_that_another_key_of_this_name_encoded_is_damage(place: Place) -> None:
+    """Its bytes on the disk are as they were stored."""
+    journal = place.opened()
+    journal.append([[event("a")]], 1.0)
+    journal.close()
+    key_file.write(place.keys.path, key_file.fresh("k1"))
+    journal = place.opened()
+    entries = journal.read(0, 9)
+    assert damaged_of(entries) == entries
+    journal.close()
+
+
 def test_a_producer_without_the_codec_does_not_start(place: Place) -> None:
     journal = place.opened()
     journal.append([[event("a")]], 1.0)

@@ -25,7 +25,7 @@ from unlost.producer.journal.groups import Group, RetentionLimits, kept_for
 from unlost.producer.journal.jetstream import groups as stream_groups
 from unlost.producer.journal.jetstream.adapter import JetStreamJournal
 from unlost.producer.journal.known import Plain, as_it_is
-from unlost.producer.journal.port import Journal, JournalError
+from unlost.producer.journal.port import Entry, Journal, JournalError
 from unlost.producer.journal.postgres import groups as server_groups
 from unlost.producer.journal.postgres.adapter import PostgresJournal
 from unlost.producer.journal.publications import Lines, Publication, lines_of
@@ -104,6 +104,11 @@ def journal(starts: Starts) -> Journal:
     return starts.again()
 
 
+def not_compared(entries: list[Entry]) -> list[Entry]:
+    """Entries as they are before they are stored and read."""
+    return [msgspec.structs.replace(one, is_whole=None) for one in entries]
+
+
 def event(event_id: str, payload: str = "1", *, redeliver: bool = False) -> Publication:
     body = f'{{"event_id":"{event_id}","payload":{payload}}}'.encode()
     return Publication(event_id, hashlib.sha256(payload.encode()).digest(), body, redeliver)
@@ -131,7 +136,7 @@ def test_places_a_few_new_events_at_once_and_leaves_all_others(tmp_path: Path) -
     written = journal.append_at_once([[event("a")], [event("b")]], 1.0)
     assert written is not None
     assert [one.status for one in written.placed] == ["accepted"] * 2
-    assert (written.newest, list(written.entries)) == (2, journal.read(0, 10))
+    assert (written.newest, list(written.entries)) == (2, not_compared(journal.read(0, 10)))
     for left in ([event("a")], [event("c"), event("a", "2")], [event("c"), event("c")], [event("a", redeliver=True)]):
         assert journal.append_at_once([left], 1.0) is None
     assert journal.append_at_once([[event(f"many-{number}") for number in range(1_000)]], 1.0) is None
@@ -473,7 +478,7 @@ def test_what_comes_in_one_piece_is_placed_as_each_of_it_would_be(journal: Journ
     assert [one.status for one in written.placed] == ["accepted"] * len(due)
     assert [one.cursor for one in written.placed[3:5]] == [journal.timelines.cursor(number) for number in (4, 5)]
     assert written.newest == len(due)
-    assert list(written.entries) == journal.read(0, 100)
+    assert list(written.entries) == not_compared(journal.read(0, 100))
     assert [(one.event_id, one.digest, one.body) for one in journal.read(0, 100)] == [
         (one.event_id, one.digest, one.body) for one in due
     ]
@@ -493,7 +498,7 @@ def test_of_one_piece_some_are_known_or_come_twice(journal: Journal, redeliver: 
     written = journal.append([piece(*some, redeliver=redeliver)], 1.0)
     assert [one.status for one in written.placed] == due
     placed = [one for one, status in zip(some, due, strict=True) if status in ("accepted", "redelivered")]
-    assert list(written.entries) == journal.read(20, 100)
+    assert list(written.entries) == not_compared(journal.read(20, 100))
     assert [(one.event_id, one.body) for one in journal.read(20, 100)] == [(one.event_id, one.body) for one in placed]
     assert journal.bounds()[1] == written.newest == 20 + len(placed)
     assert journal.stats().size == sum(len(one.body) for one in [*known, *placed])
@@ -736,6 +741,53 @@ def test_no_damaged_column_stops_reading(tmp_path: Path, change: str) -> None:
     assert [entry.number for entry in entries] == [1, 2, 3]
     assert [entry.number for entry in damaged_of(entries)] == [2]
     assert statuses(journal, event("d")) == ["accepted"]
+    journal.close()
+
+
+def real(*names: str) -> list[Publication]:
+    return [parsed(b'{"event_id":"%b","payload":1}' % name.encode(), max_bytes=1_000) for name in names]
+
+
+def test_each_entry_has_a_checksum_however_it_was_stored(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    journal.append_at_once([real("a", "b")], 1.0)
+    journal.append([real(*(f"many-{number}" for number in range(100)))], 1.0)
+    journal.append([real("a", "c", "d")], 1.0)  # one is known
+    entries = journal.read(0, 200)
+    assert len(entries) == 104
+    assert all(one.is_whole for one in entries)
+    first = journal.first("many-7")
+    assert first is not None
+    assert first.is_whole
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "damage"),
+    [
+        ("body = cast(replace(body, '1', '2') as blob)", [2, 3]),
+        ("checksum = x'00000000'", [2, 3]),
+        ("checksum = 'text'", []),
+        ("checksum = null", []),
+    ],
+)
+def test_a_journal_of_an_earlier_version_gets_checksums_and_finds_damage(
+    tmp_path: Path, change: str, damage: list[int]
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path)
+    journal.append([real("a", "b")], 1.0)
+    journal.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("alter table entries drop column checksum")
+    journal = SqliteJournal(path)
+    journal.append([real("c", "d")], 1.0)
+    assert [one.is_whole for one in journal.read(0, 10)] == [None, None, True, True]
+    assert not damaged_of(journal.read(0, 10))
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute(f"update entries set {change} where number in (2, 3)")
+    damaged = [one.number for one in damaged_of(journal.read(0, 10))]
+    assert damaged == damage
     journal.close()
 
 

@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.end_to_end.producer.conftest import RunningProducer
+from unlost.listener.source.stream.lines import batch_of
 from unlost.ops.system.layout import executable
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.sqlite import groups
@@ -202,6 +203,36 @@ async def test_a_damaged_entry_is_reported_and_never_sent_and_the_stream_goes_on
     assert "number 2 (event bad)" in health.json()["remarks"][0]
     assert "unlost_producer_journal_damaged_entries 1.0" in producer.http.get("/metrics").text
     assert [one["state"] for one in listed(producer)][:4] == ["whole", "damaged", "whole", "whole"]
+
+
+async def test_a_client_that_asks_for_lines_gets_the_same_events(producer: RunningProducer) -> None:
+    """Also after a restart, beside a damaged entry, and live."""
+    (before,) = publish(producer, "before")
+    publish(producer, *(f"a{number}" for number in range(700)))
+    producer.end()
+    with closing(sqlite3.connect(producer.journal, isolation_level=None)) as file:
+        file.execute("update entries set digest = x'00' where event_id = 'a300'")
+    producer.start()
+    publish(producer, *(f"b{number}" for number in range(3)))
+    wanted = {"unlost-accept": "lines"}
+    async with reading(producer, before) as plain, reading(producer, before, additional_headers=wanted) as client:
+        assert (plain.response.headers.get("unlost-format"), client.response.headers["unlost-format"]) == (
+            None,
+            "lines",
+        )
+        await asyncio.to_thread(publish, producer, "live", "last")
+        events: list[dict[str, object]] = []
+        while not events or events[-1]["event_id"] != "last":
+            events.append(json.loads(await plain.recv()))
+        found: list[dict[str, object]] = []
+        messages = 0
+        while len(found) < len(events):
+            batch = batch_of([await client.recv(decode=False)])
+            found += [json.loads(body) | {"cursor": one} for body, one in zip(batch.bodies, batch.cursors, strict=True)]
+            messages += 1
+        assert found == events
+        assert "a300" not in {one["event_id"] for one in events}
+        assert messages <= 8, "many events in one message"
 
 
 def listed(producer: RunningProducer) -> list[dict]:

@@ -14,7 +14,7 @@ from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.publications import Publication
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
-from unlost.producer.stream.tail import wire_of
+from unlost.producer.stream.messages import one_by_one
 
 COUNT = 600
 FLIPS = 150
@@ -49,7 +49,8 @@ def read(path: Path) -> tuple[set[str], set[int]]:
             whole |= {one.event_id for one in entries if one.number not in numbers}
             lost |= numbers
             assert [one.number for one in entries] == list(range(after + 1, after + 1 + len(entries)))
-            assert all(wire_of(one, journal.timelines) for one in entries if one.number not in numbers)
+            carry = one_by_one(journal.timelines)
+            assert all(carry(one.number, [one.body]) for one in entries if one.number not in numbers)
             after = entries[-1].number
         lost |= set(range(newest + 1, COUNT + 1))
         journal.retire(older_than=2.0, max_bytes=10**9)
@@ -87,6 +88,17 @@ def test_no_flipped_bit_hides_an_event(intact: Path, tmp_path: Path, seed: int) 
         assert missing <= {f"e{number - 1}" for number in lost}, (place, sorted(missing))
     assert hurt, "no bit hurt an entry"
     assert refused < FLIPS / 3, f"{refused} times the journal as a whole was refused"
+
+
+def test_an_entry_in_the_place_of_another_is_damage(intact: Path, tmp_path: Path) -> None:
+    """One bit of a row's number puts it there. The entry that was there cannot be found any more."""
+    path = tmp_path / "journal.sqlite3"
+    shutil.copy(intact, path)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("delete from entries where number = 8")
+        file.execute("update entries set number = 8 where number = 7")
+    whole, lost = read(path)
+    assert (lost, len(whole)) == ({7, 8}, COUNT - 2)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ async def test_who_stands_within_a_piece_goes_on_from_there():
 
 
 async def test_only_the_last_pieces_are_kept():
-    journal = NumberedFrames()
+    journal = NumberedFrames(newest=PIECE * (KEPT + 1))
     backlog = Backlog(journal.read)
     for number in range(0, PIECE * (KEPT + 1), PIECE):
         await backlog.after(number)
