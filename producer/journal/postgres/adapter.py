@@ -8,11 +8,9 @@ An append whose connection is lost may have been committed or not. The publisher
 the same ids: they are then duplicates, or new.
 """
 
-import secrets
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import asyncpg
 
@@ -25,27 +23,21 @@ from unlost.producer.journal.port import (
     READ_BYTES,
     Accepted,
     Entry,
-    HistoryLost,
     JournalError,
     JournalStats,
     Placed,
     Written,
 )
 from unlost.producer.journal.postgres import statements
+from unlost.producer.journal.postgres.history import History
 from unlost.producer.journal.postgres.retention import retire
 from unlost.producer.journal.postgres.rows import insert_some, looked_up, without_holes
 from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, Follower, Session, Use, in_doubt
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.starting import START_ATTEMPTS, START_DELAY, open_patiently
-from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 T = TypeVar("T")
 WRITTEN = "written"
-
-
-class _Seen(NamedTuple):
-    newest: int
-    read_up_to: int
 
 
 class PostgresJournal:
@@ -58,95 +50,23 @@ class PostgresJournal:
         self._plain = plain
         self._where = masked(url)
         self._loop = LoopThread("journal in PostgreSQL")
-        self._writer = Session(url, self._begin_timeline)
+        self._history = History(self._where)
+        self._writer = Session(url, self._history.begin_timeline)
         self._reader = Session(url)
         self._follower = Follower(url)
         self._met_known = False
         """The last commit contained known events, so the next one probably does, too."""
-        self._newest = self._read_up_to = self._held = 0
-        """The newest number that was announced, the newest whose timeline is known, and the bytes of all bodies."""
-        self._known: list[Timeline] = []
-        self.identity = ""
-        self.timelines: Timelines
         try:
-            open_patiently(lambda: self._do(self._writer, "opened", self._head), attempts, delay)
+            open_patiently(lambda: self._do(self._writer, "opened", self._history.head), attempts, delay)
         except BaseException:
             self.close()
             raise
-
-    async def _begin_timeline(self, connection: asyncpg.Connection) -> None:
-        """Begin a timeline before this session issues any cursor."""
-        if not await connection.fetchval(statements.IS_THERE):
-            async with connection.transaction():
-                await connection.execute(statements.ONE_AT_A_TIME)
-                await connection.execute(statements.SCHEMA)
-                await connection.execute(statements.IDENTIFY, secrets.token_hex(6))
-        async with connection.transaction():
-            head = await self._head(connection, statements.LOCK)
-            known = [Timeline(*row) for row in await connection.fetch(statements.TIMELINES)]
-            self._check(head, known, self._seen)
-            begun = next_timeline(known, head["newest"], time.time())
-            needed = still_needed([*known, begun], head["before_oldest"])
-            await connection.execute(statements.ADD_TIMELINE, begun.ordinal, begun.random, begun.first)
-            await connection.execute(statements.FORGET_TIMELINES, [one.ordinal for one in needed])
-            await connection.execute(statements.BEGIN_TIMELINE, begun.ordinal)
-        self._learned(head, needed)
-
-    async def _head(
-        self, connection: asyncpg.Connection, statement: str = statements.HEAD, *values: object
-    ) -> asyncpg.Record:
-        """A statement that returns the head. Another journal has none, or another timeline."""
-        head = await connection.fetchrow(statement, *values)
-        if head is None:
-            raise self._lost
-        return head
-
-    def _check(self, head: asyncpg.Record, known: Sequence[Timeline], seen: "_Seen") -> None:
-        """Raise ``HistoryLost`` unless the journal continues what was seen before."""
-        before = [one for one in known if one.first <= seen.read_up_to]
-        shorter = head["newest"] < seen.newest
-        if shorter or self.identity not in ("", head["identity"]) or any(one not in self._known for one in before):
-            raise self._lost
-
-    @property
-    def _lost(self) -> HistoryLost:
-        return HistoryLost(
-            f"the journal in PostgreSQL at {self._where} does not continue what this producer has read: it was "
-            "restored from a backup, or a standby without its last commits was promoted; start the producer again"
-        )
-
-    def _learned(self, head: asyncpg.Record, known: list[Timeline]) -> None:
-        self._known = known
-        if self.identity:
-            self.timelines.learn(known)
-        else:
-            self.identity = head["identity"]
-            self.timelines = Timelines(self.identity, known)
-        self._note(head["newest"], head["bytes"])
-
-    @property
-    def _seen(self) -> "_Seen":
-        """Taken before a call, because others commit during it."""
-        return _Seen(self._newest, self._read_up_to)
-
-    def _note(self, newest: int, held: int) -> None:
-        self._newest, self._held = max(self._newest, newest), held
-        self._read_up_to = max(self._read_up_to, newest)
-
-    async def _learn(self, connection: asyncpg.Connection, timeline: int) -> None:
-        """Learn the timelines of other producers, if this current one is not known yet."""
-        if self._known[-1].ordinal == timeline:
-            return
-        seen = self._seen
-        head = await self._head(connection)
-        known = [Timeline(*row) for row in await connection.fetch(statements.TIMELINES)]
-        self._check(head, known, seen)
-        self._learned(head, known)
+        self.identity, self.timelines = self._history.identity, self._history.timelines
 
     @property
     def held(self) -> int:
         """See ``Journal``. As of this producer's last call."""
-        return self._held
+        return self._history.held
 
     def append(self, groups: Sequence[Publications], at: float) -> Written:
         """See ``Journal``."""
@@ -159,13 +79,13 @@ class PostgresJournal:
     async def _append(self, connection: asyncpg.Connection, groups: Sequence[Publications], at: float) -> Written:
         pieces = list(in_pieces(groups))
         if not pieces:
-            return Written((), (await self._current(connection))["newest"], ())
+            return Written((), (await self._history.current(connection))["newest"], ())
         if not self._met_known:
             with suppress(asyncpg.UniqueViolationError):
                 return await self._place_new(connection, groups, pieces, at)
         async with connection.transaction():
             written, held = await self._place_some(connection, pieces, at)
-        self._note(written.newest, held)
+        self._history.note(written.newest, held)
         return written
 
     async def _place_new(
@@ -173,9 +93,11 @@ class PostgresJournal:
     ) -> Written:
         """Store them all as new. ``UniqueViolationError``, and nothing written, if an id is known or occurs twice."""
         while (head := await self._insert_new(connection, pieces, at)) is None:
-            await self._current(connection)
+            await self._history.current(connection)
         newest: int = head["newest"]
-        self._note(newest, head["bytes"])  # not before the commit: what is noted is expected of every later reply
+        self._history.note(
+            newest, head["bytes"]
+        )  # not before the commit: what is noted is expected of every later reply
         first = newest - sum(map(len, pieces)) + 1
         stem = self.timelines.cursor(first).removesuffix(str(first))
         return Written(Accepted(stem, range(first, newest + 1)), newest, new_entries(first, groups, at))
@@ -196,7 +118,7 @@ class PostgresJournal:
     async def _insert_piece(self, connection: asyncpg.Connection, piece: Lines, at: float) -> asyncpg.Record | None:
         some = list(piece)
         return await connection.fetchrow(
-            statements.APPEND, len(some), piece.size, self._known[-1].ordinal, self._newest, at,
+            statements.APPEND, len(some), piece.size, self._history.timeline, self._history.newest, at,
             [one.event_id for one in some], [one.digest for one in some], [one.body for one in some],
         )  # fmt: skip
 
@@ -205,8 +127,8 @@ class PostgresJournal:
     ) -> tuple[Written, int]:
         """Store a batch in which some ids are known or occur twice, in the caller's transaction. Also returns the
         total bytes of all bodies."""
-        head = await self._head(connection, statements.LOCK)
-        await self._learn(connection, head["timeline"])
+        head = await self._history.head(connection, statements.LOCK)
+        await self._history.learn(connection, head["timeline"])
         newest = before = head["newest"]
         placed: list[Placed] = []
         judged: list[tuple[Lines, Judged]] = []
@@ -218,7 +140,9 @@ class PostgresJournal:
             placed += judgement.placed
             judged.append((lines, judgement))
         size = sum(judgement.size for _, judgement in judged)
-        row = await self._head(connection, statements.GROW, newest - before, size, self._known[-1].ordinal, before)
+        row = await self._history.head(
+            connection, statements.GROW, newest - before, size, self._history.timeline, before
+        )
         await connection.execute(statements.NOTIFY, str(newest))
         self._met_known = any(FIRST * len(lines) != judgement.marks for lines, judgement in judged)
         return Written(placed, newest, some_entries(judged, at)), row["bytes"]
@@ -229,7 +153,7 @@ class PostgresJournal:
 
     def probed_at(self) -> float | None:
         """See ``Journal``."""
-        head = self._do(self._reader, "read", self._head)
+        head = self._do(self._reader, "read", self._history.head)
         probed_at: float | None = head["probed_at"]
         return probed_at
 
@@ -237,7 +161,7 @@ class PostgresJournal:
         """See ``Journal``."""
 
         def announced(pid: int, newest: int) -> None:
-            self._newest = max(self._newest, newest)  # clients are sent up to there, as after a read
+            self._history.newest = max(self._history.newest, newest)  # clients are sent up to there, as after a read
             if pid != self._writer.pid:
                 grew(newest)
 
@@ -252,11 +176,11 @@ class PostgresJournal:
         return self._do(self._reader, "read", lambda connection: self._read(connection, after, limit, max_bytes))
 
     async def _read(self, connection: asyncpg.Connection, after: int, limit: int, max_bytes: int) -> list[Entry]:
-        seen = self._newest  # before the call: a commit may end while it is read
+        seen = self._history.newest  # before the call: a commit may end while it is read
         rows = await connection.fetch(statements.READ, after, limit, max_bytes)
         if not rows or rows[0]["newest"] < seen:
-            raise self._lost
-        await self._learn(connection, rows[0]["timeline"])
+            raise self._history.lost
+        await self._history.learn(connection, rows[0]["timeline"])
         found = [Entry(*row[3:]) for row in rows if row["number"] is not None]
         size = sum(len(one.body) for one in found)
         is_all = len(found) < limit and size < max_bytes
@@ -269,27 +193,17 @@ class PostgresJournal:
 
     async def _first(self, connection: asyncpg.Connection, event_id: str) -> Entry | None:
         row = await connection.fetchrow(statements.FIRST, event_id)
-        await self._current(connection)
+        await self._history.current(connection)
         return Entry(*row) if row else None
 
     def bounds(self) -> tuple[int, int]:
         """See ``Journal``."""
-        head = self._do(self._reader, "read", self._current)
+        head = self._do(self._reader, "read", self._history.current)
         return head["before_oldest"], head["newest"]
-
-    async def _current(self, connection: asyncpg.Connection) -> asyncpg.Record:
-        """The head, after the timelines of whatever it counts are known."""
-        seen = self._newest
-        head = await self._head(connection)
-        if head["newest"] < seen:
-            raise self._lost
-        await self._learn(connection, head["timeline"])
-        self._note(head["newest"], head["bytes"])
-        return head
 
     def stats(self) -> JournalStats:
         """See ``Journal``."""
-        head = self._do(self._reader, "read", self._current)
+        head = self._do(self._reader, "read", self._history.current)
         before, newest = head["before_oldest"], head["newest"]
         return JournalStats(newest - before, head["bytes"], before + 1, newest, head["dropped_unread"])
 
@@ -300,7 +214,7 @@ class PostgresJournal:
 
         async def retired(connection: asyncpg.Connection) -> int:
             async with connection.transaction():
-                head = await self._head(connection, statements.LOCK)
+                head = await self._history.head(connection, statements.LOCK)
                 return await retire(connection, head, older_than, max_bytes, chunk, keep)
 
         return self._do(self._writer, "pruned", retired)

@@ -28,16 +28,11 @@ from unlost.producer.journal.known import FIRST, Judged, Plain, as_it_is, judge
 from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalError, JournalStats, Placed, Written
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.sqlite import groups, retention, rows, statements
+from unlost.producer.journal.sqlite.files import PATIENCE, Log, connect, file_at
 from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.sqlite.reading import entries_after, entry_of
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
-LARGEST_LOG_PAGES = 16_000
-"""At 64 MB a commit checkpoints the log itself, and its callers wait. ``checkpoint`` prevents that."""
-SOON = 0.1
-"""Seconds. If a checkpoint took less, little is left, and a second one may run while commits wait."""
-PATIENCE = 5.0
-"""Seconds to wait while another process holds the file."""
 # The errors of a broken journal. On a full disk SQLite rolls the transaction back itself, so nothing is half done.
 BROKEN = (sqlite3.Error, ValueError, OverflowError)
 
@@ -51,7 +46,6 @@ class SqliteJournal:
         self._path = path
         self._lock = threading.Lock()
         self._reading = threading.Lock()
-        self._checkpointing = threading.Lock()
         self._patience = PATIENCE
         self._counts: tuple[int, int] | None = None
         """The newest number and the total bytes of bodies. None if they must be read from the file."""
@@ -68,15 +62,15 @@ class SqliteJournal:
         try:
             # SQLite creates the log and its index with the mode of this file, so it must be private from the start.
             os.close(private_descriptor(self._path, os.O_RDWR))
-            self._file = _file_at(self._path)
-            self._writer = self._connect()
+            self._file = file_at(self._path)
+            self._writer = connect(self._path)
             self._writer.executescript(statements.SCHEMA)
             if not self._writer.execute(statements.HAS_CHECKSUMS).fetchone():
                 self._writer.execute(statements.ADD_CHECKSUMS)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
-            self._reader = self._connect()
-            self._checkpointer = self._connect()
+            self._reader = connect(self._path)
+            self._log = Log(connect(self._path), self._lock)
             self.timelines = Timelines(self.identity, self._begin_timeline())
         except BaseException:
             self._held_for_life.release()
@@ -93,19 +87,6 @@ class SqliteJournal:
             rows = [(one.ordinal, one.random, one.first) for one in known]
             self._writer.executemany("insert into timelines values (?, ?, ?)", rows)
         return known
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=PATIENCE)
-        # A damaged byte must not stop reading. The entry is found damaged when its digest is compared.
-        connection.text_factory = lambda text: text.decode("utf-8", "replace")
-        connection.execute("pragma journal_mode = wal")
-        # In WAL mode only ``full`` syncs the log at each commit: an acknowledged event survives a power failure.
-        connection.execute("pragma synchronous = full")
-        connection.execute("pragma cache_size = -32000")
-        # Otherwise a step's undo data goes to a temporary file. With random ids that is one index page for each row.
-        connection.execute("pragma temp_store = memory")
-        connection.execute(f"pragma wal_autocheckpoint = {LARGEST_LOG_PAGES}")
-        return connection
 
     @property
     def held(self) -> int:
@@ -138,7 +119,7 @@ class SqliteJournal:
 
     def _require_same_file(self) -> None:
         """Raise if the open file was replaced or removed: every further event would vanish with it."""
-        if _file_at(self._path) != self._file:
+        if file_at(self._path) != self._file:
             raise JournalError(
                 f"the journal {self._path} was replaced or removed while the producer runs, so nothing more is "
                 "accepted; start the producer again"
@@ -180,18 +161,9 @@ class SqliteJournal:
     def checkpoint(self) -> None:
         """See ``Journal``."""
         try:
-            with self._checkpointing:
-                started = time.monotonic()
-                self._checkpoint_log()
-                # What was added meanwhile is little then, and can hold up commits. Otherwise it may be much.
-                if time.monotonic() - started < SOON:
-                    with self._lock:
-                        self._checkpoint_log()
+            self._log.checkpoint()
         except sqlite3.Error as error:
             raise JournalError(f"the log of the journal {self._path} cannot be checkpointed: {error}") from error
-
-    def _checkpoint_log(self) -> None:
-        self._checkpointer.execute("pragma wal_checkpoint(passive)")
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
@@ -326,15 +298,5 @@ class SqliteJournal:
         """See ``Journal``."""
         self._writer.close()
         self._reader.close()
-        with self._checkpointing:
-            self._checkpointer.close()
+        self._log.close()
         self._held_for_life.release()
-
-
-def _file_at(path: Path) -> tuple[int, int] | None:
-    """Return which file is at this path; None if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

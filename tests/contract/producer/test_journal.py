@@ -31,7 +31,8 @@ from unlost.producer.journal.postgres.adapter import PostgresJournal
 from unlost.producer.journal.publications import Lines, Publication, lines_of
 from unlost.producer.journal.sqlite import groups as file_groups
 from unlost.producer.journal.sqlite import statements
-from unlost.producer.journal.sqlite.adapter import PATIENCE, SqliteJournal
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
+from unlost.producer.journal.sqlite.files import PATIENCE
 from unlost.producer.journal.timelines import EMPTY_KEPT, Start
 from unlost.producer.publish.accept import publication as parsed
 from unlost.producer.publish.accept import wrapped

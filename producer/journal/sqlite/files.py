@@ -1,0 +1,65 @@
+"""The file of a journal: its connections, its write-ahead log, and whether it is still the same file."""
+
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+LARGEST_LOG_PAGES = 16_000
+"""At 64 MB a commit checkpoints the log itself, and its callers wait. ``Log.checkpoint`` prevents that."""
+SOON = 0.1
+"""Seconds. If a checkpoint took less, little is left, and a second one may run while commits wait."""
+PATIENCE = 5.0
+"""Seconds to wait while another process holds the file."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a connection whose commits survive a power failure."""
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=PATIENCE)
+    # A damaged byte must not stop reading. The entry is found damaged when its digest is compared.
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    connection.execute("pragma journal_mode = wal")
+    # In WAL mode only ``full`` syncs the log at each commit: an acknowledged event survives a power failure.
+    connection.execute("pragma synchronous = full")
+    connection.execute("pragma cache_size = -32000")
+    # Otherwise a step's undo data goes to a temporary file. With random ids that is one index page for each row.
+    connection.execute("pragma temp_store = memory")
+    connection.execute(f"pragma wal_autocheckpoint = {LARGEST_LOG_PAGES}")
+    return connection
+
+
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Return which file is at this path; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class Log:
+    """The write-ahead log, moved into the database by a connection of its own."""
+
+    def __init__(self, connection: sqlite3.Connection, commits: threading.Lock) -> None:
+        """``commits``: held while somebody commits."""
+        self._connection = connection
+        self._commits = commits
+        self._moving = threading.Lock()
+
+    def checkpoint(self) -> None:
+        """See ``Journal.checkpoint``. Raises errors of SQLite."""
+        with self._moving:
+            started = time.monotonic()
+            self._move()
+            # What was added meanwhile is little then, and can hold up commits. Otherwise it may be much.
+            if time.monotonic() - started < SOON:
+                with self._commits:
+                    self._move()
+
+    def _move(self) -> None:
+        self._connection.execute("pragma wal_checkpoint(passive)")
+
+    def close(self) -> None:
+        """Close the connection, after a checkpoint that runs."""
+        with self._moving:
+            self._connection.close()
