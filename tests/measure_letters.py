@@ -29,7 +29,8 @@ import uvloop
 from tests.support.servers import running_postgres
 from unlost.dlq.record.containment import alternatives
 from unlost.dlq.record.file import DeadLetterFile
-from unlost.dlq.record.letter import Letter, encode, letter_for
+from unlost.dlq.record.letter import Letter, letter_for
+from unlost.dlq.record.letter_line import encode
 from unlost.dlq.record.query import Selection
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import parse

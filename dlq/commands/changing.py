@@ -20,7 +20,7 @@ from unlost.dlq.commands.options import (
 from unlost.dlq.commands.render import say_json, warn_of
 from unlost.dlq.commands.store import ended, opened, run
 from unlost.dlq.commands.trail import about, noted
-from unlost.dlq.record.sidecar import What
+from unlost.dlq.record.letter_state import What
 from unlost.dlq.record.trail import Act, whoami
 from unlost.dlq.store.files import replay_guards
 from unlost.ops.kit.command import UsageProblem, command, say

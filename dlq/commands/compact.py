@@ -25,7 +25,7 @@ from unlost.dlq.record.file import (
     settled_size,
     sync_directory,
 )
-from unlost.dlq.record.letter import Damaged, decode
+from unlost.dlq.record.letter_line import Damaged, decode
 from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, sidecar_path, states
 from unlost.dlq.record.sidecar import decode as decode_record
 

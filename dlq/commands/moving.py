@@ -26,9 +26,11 @@ from unlost.dlq.commands.render import say_json, warn_of
 from unlost.dlq.commands.store import TIMEOUT, as_kept, opened, run
 from unlost.dlq.commands.trail import noted
 from unlost.dlq.record.file import DamagedLine, read_letters
-from unlost.dlq.record.letter import Letter, encode
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.letter_state import Record
 from unlost.dlq.record.query import Selection, moment
-from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path
+from unlost.dlq.record.sidecar import Sidecar, sidecar_path
 from unlost.dlq.record.trail import Act, whoami
 from unlost.dlq.record.versions import EveryVersion
 from unlost.dlq.store.coded import DecodedLetters

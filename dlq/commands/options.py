@@ -10,9 +10,9 @@ from pydantic import Field
 
 from unlost.dlq.record.containment import alternatives
 from unlost.dlq.record.file import FileError
+from unlost.dlq.record.letter_state import Status
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.query import Selection, moment
-from unlost.dlq.record.sidecar import Status
 from unlost.listener.app.group_name import GroupName
 from unlost.listener.core.cause import Reason
 from unlost.ops.kit.access.settings import PayloadSettings

@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from unlost.dlq.record.file import DamagedLine
-from unlost.dlq.record.letter import iso, letter_values
+from unlost.dlq.record.letter import iso
+from unlost.dlq.record.letter_line import letter_values
+from unlost.dlq.record.letter_state import Record
 from unlost.dlq.record.query import SHORT_ID
-from unlost.dlq.record.sidecar import Record
 from unlost.dlq.replay.plan import ReplayReport
 from unlost.dlq.store.entries import LetterEntry, LetterGroup, Statistics, position_values, state_values
 from unlost.dlq.store.port import Plan

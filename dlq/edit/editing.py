@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from unlost.dlq.edit.change import CannotEdit, Change
 from unlost.dlq.edit.versions import Proposal, proposed
+from unlost.dlq.record.letter_state import Record, later_than
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Record, later_than
 from unlost.dlq.store.entries import LetterEntry
 from unlost.dlq.store.port import CHANGEABLE, LetterStore
 

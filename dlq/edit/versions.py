@@ -11,7 +11,8 @@ from typing import NamedTuple
 from unlost.dlq.edit.change import CannotEdit, Change, same_json, with_id
 from unlost.dlq.record.event import ENCODED
 from unlost.dlq.record.letter import Letter
-from unlost.dlq.record.sidecar import MAX_EDITED_BYTES, Edit, Record
+from unlost.dlq.record.letter_state import Edit, Record
+from unlost.dlq.record.sidecar import MAX_EDITED_BYTES
 from unlost.dlq.store.entries import LetterEntry
 from unlost.listener.core.codec import is_coded
 from unlost.listener.core.errors import InvalidEvent

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from unlost.dlq.record.letter import Coded, Letter
-from unlost.dlq.record.sidecar import Edit, Record
+from unlost.dlq.record.letter_state import Edit, Record
 from unlost.listener.core.codec import WITHHELD, EventCodec, Unreadable, coded_frame, is_coded
 from unlost.listener.core.errors import Failure, InvalidEvent
 from unlost.listener.core.event import Event, parse

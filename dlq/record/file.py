@@ -17,7 +17,8 @@ from typing import BinaryIO, TypeVar
 
 import msgspec
 
-from unlost.dlq.record.letter import Damaged, Letter, decode, encode
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import Damaged, decode, encode
 from unlost.dlq.record.outline import Outline, outline
 from unlost.listener.core.errors import UnlostError
 

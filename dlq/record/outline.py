@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from unlost.dlq.record.letter import Letter, decode
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import decode
 from unlost.dlq.record.line import broken_seal
 from unlost.listener.core.cause import Reason
 from unlost.listener.core.errors import ErrorClass

@@ -10,7 +10,7 @@ import msgspec
 
 from unlost.dlq.record.containment import contains
 from unlost.dlq.record.letter import epoch_second
-from unlost.dlq.record.sidecar import LetterState
+from unlost.dlq.record.letter_state import LetterState
 from unlost.listener.core.cause import Reason
 from unlost.listener.core.errors import ErrorClass
 

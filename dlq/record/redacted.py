@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from unlost.dlq.record.letter import Letter
-from unlost.dlq.record.sidecar import Record
+from unlost.dlq.record.letter_state import Record
 from unlost.listener.core.errors import Failure
 from unlost.ops.kit.telemetry.redact import Redactor, content_of
 

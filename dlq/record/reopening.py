@@ -9,7 +9,8 @@ from pathlib import Path
 
 from unlost.dlq.record.file import Located, read_letters
 from unlost.dlq.record.letter import Letter
-from unlost.dlq.record.sidecar import LetterState, Record, Sidecar, later_than, sidecar_path, states
+from unlost.dlq.record.letter_state import LetterState, Record, later_than
+from unlost.dlq.record.sidecar import Sidecar, sidecar_path, states
 
 STATES_AT_ONCE = 32 * 1024 * 1024
 """How many bytes of the sidecar are read into states at a time."""

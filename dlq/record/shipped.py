@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unlost.dlq.record.file import read_lines, settled_size
-from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, Record, Sidecar, decode, sidecar_path
+from unlost.dlq.record.letter_state import Record
+from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, Sidecar, decode, sidecar_path
 
 LOOKED_AT = 256
 

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from unlost.dlq.record.file import file_errors, read_lines
-from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, Record, decode, read_records, sidecar_path
+from unlost.dlq.record.letter_state import Record
+from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, decode, read_records, sidecar_path
 
 Place = tuple[int, float, int, int]
 """A version's number and time, and the offset and length of its record."""

@@ -20,7 +20,7 @@ from functools import partial
 from unlost.dlq.record.event import edited_as, event_of
 from unlost.dlq.record.fingerprint import normalised
 from unlost.dlq.record.letter import Letter
-from unlost.dlq.record.sidecar import LetterState, Record, later_than
+from unlost.dlq.record.letter_state import LetterState, Record, later_than
 from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, NowStored, Outcome, Rerun, StillBlocked
 from unlost.dlq.replay.plan import ReplayLimits, ReplayReport
 from unlost.dlq.store.entries import LetterEntry, size_of_entry

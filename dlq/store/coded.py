@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from unlost.dlq.record.coded import decoded, decoded_record, encoded_record
 from unlost.dlq.record.file import DamagedLine
+from unlost.dlq.record.letter_state import Record, Status, What
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Record, Status, What
 from unlost.dlq.store.entries import LetterEntry, LetterGroup, Statistics
 from unlost.dlq.store.port import LetterPage, LetterStore, Plan, TakenLetters
 from unlost.listener.core.codec import EventCodec, Unreadable

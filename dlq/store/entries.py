@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 
 from unlost.dlq.record.file import DamagedLine, Located, read_letters, read_outlines
-from unlost.dlq.record.letter import Letter, iso, letter_values
+from unlost.dlq.record.letter import Letter, iso
+from unlost.dlq.record.letter_line import letter_values
+from unlost.dlq.record.letter_state import OPEN, LetterState
 from unlost.dlq.record.query import Outlined, Selection
 from unlost.dlq.record.redacted import redacted, redacted_about
-from unlost.dlq.record.sidecar import OPEN, LetterState, states
+from unlost.dlq.record.sidecar import states
 from unlost.dlq.record.versions import EditedEvents
 from unlost.ops.kit.telemetry.redact import Redactor, content_of
 

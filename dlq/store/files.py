@@ -15,19 +15,9 @@ from itertools import islice
 from pathlib import Path
 
 from unlost.dlq.record.file import DamagedLine, read_letters, read_outlines, replay_guard, settled_size
+from unlost.dlq.record.letter_state import OPEN, LetterState, Record, Status, What, later_than
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import (
-    OPEN,
-    LetterState,
-    Record,
-    Sidecar,
-    Sidecars,
-    Status,
-    What,
-    encode,
-    later_than,
-    states,
-)
+from unlost.dlq.record.sidecar import Sidecar, Sidecars, encode, states
 from unlost.dlq.record.versions import EditedEvents, history_of
 from unlost.dlq.store.entries import (
     BYTES_AT_ONCE,

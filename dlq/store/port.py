@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from unlost.dlq.record.file import DamagedLine
+from unlost.dlq.record.letter_state import WAITING, Record, Status, What
 from unlost.dlq.record.query import Outlined, Selection
-from unlost.dlq.record.sidecar import WAITING, Record, Status, What
 from unlost.dlq.store.entries import LetterEntry, LetterGroup, Statistics
 from unlost.listener.core.errors import UnlostError
 

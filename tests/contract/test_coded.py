@@ -12,9 +12,10 @@ from tests.support.codecs import Keys
 from unlost.dlq.record.coded import decoded
 from unlost.dlq.record.event import edited_as, event_of
 from unlost.dlq.record.file import DeadLetterFile, Located, read_letters
-from unlost.dlq.record.letter import Letter, encode
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.letter_state import Edit, Record
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Edit, Record
 from unlost.dlq.store.coded import DecodedLetters
 from unlost.dlq.store.files import FileLetters
 from unlost.listener.app.dead_letter_sink import FileDeadLetterSink

@@ -9,7 +9,7 @@ import pytest
 from tests.support.codecs import Keys
 from tests.support.letters import letter, write
 from unlost.dlq.record.coded import encoded
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
 from unlost.dlq.record.query import Selection
 from unlost.listener.core.event import parse
 from unlost.listener.store.postgres.database import Database

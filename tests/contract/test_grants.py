@@ -12,7 +12,7 @@ import pytest
 from tests.support.letters import letter
 from unlost.dlq.edit.change import PatchChange
 from unlost.dlq.edit.editing import edit
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
 from unlost.dlq.record.query import Selection
 from unlost.listener.core.errors import Misconfigured, Permanent
 from unlost.listener.core.event import parse

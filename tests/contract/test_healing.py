@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from tests.support.letters import letter
 from unlost.dlq.edit.change import PatchChange
 from unlost.dlq.edit.editing import edit
-from unlost.dlq.record.letter import Letter, encode
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import encode
 from unlost.dlq.record.query import Selection
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.clocks import Clocks

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.letters import letter
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letters import LetterTable

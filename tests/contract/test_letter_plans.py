@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from tests.support.letters import letter
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.letter_state import Record
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Record
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters

@@ -14,9 +14,10 @@ from tests.support.letters import invalid, letter, write
 from unlost.dlq.edit.change import Change, FunctionChange, PatchChange
 from unlost.dlq.edit.editing import EditReport, edit, rehearse
 from unlost.dlq.record.containment import alternatives
-from unlost.dlq.record.letter import Letter, encode
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.letter_state import Edit, Record, fold
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Edit, Record, fold
 from unlost.dlq.store.entries import LetterEntry, as_values
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import CHANGEABLE, LetterStore, Locked

@@ -10,7 +10,7 @@ import pytest
 from tests.support.letters import letter
 from tests.support.receiver import Receiver as Server
 from tests.support.receiver import accept, receiving, status
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
 from unlost.dlq.record.trail import Act
 from unlost.listener.app import notifying as module
 from unlost.listener.app.notifying import Notifying

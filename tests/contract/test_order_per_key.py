@@ -14,8 +14,9 @@ from tests.simulation.hooks import Hooks
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedRegister, SimulatedStore
 from tests.support.letters import letter
-from unlost.dlq.record.letter import Letter, encode
-from unlost.dlq.record.letter import decode as decoded
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import decode as decoded
+from unlost.dlq.record.letter_line import encode
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import decode
 from unlost.dlq.record.sidecar import encode as encoded

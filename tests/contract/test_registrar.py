@@ -11,7 +11,8 @@ import pytest
 from unlost.dlq.commands.compact import compact
 from unlost.dlq.record import reopening as reopening_module
 from unlost.dlq.record.file import DeadLetterFile, Located, read_letters, replay_guard
-from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
+from unlost.dlq.record.letter_state import OPEN, Record
+from unlost.dlq.record.sidecar import Sidecar, sidecar_path, states
 from unlost.listener.app.dead_letter_sink import FileDeadLetterSink
 from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.claim import Dead

@@ -13,9 +13,10 @@ from unlost.dlq.commands.compact import compact
 from unlost.dlq.edit.change import PatchChange
 from unlost.dlq.edit.editing import edit
 from unlost.dlq.record.file import DeadLetterFile
+from unlost.dlq.record.letter_state import Record
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.shipped import last_shipped
-from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path, states
+from unlost.dlq.record.sidecar import Sidecar, sidecar_path, states
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import LetterStore
 from unlost.listener.app import shipping as module

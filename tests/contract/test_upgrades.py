@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from tests.support.letters import letter
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
 from unlost.listener.ports.dead_letters import Tried
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from tests.simulation.world import Process, World
-from unlost.dlq.record.letter import decode
+from unlost.dlq.record.letter_line import decode
+from unlost.dlq.record.letter_state import OPEN, WAITING, LetterState, Record, Status, after
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import OPEN, WAITING, LetterState, Record, Status, after
 from unlost.dlq.store.entries import LetterEntry
 from unlost.dlq.store.port import Unreachable
 from unlost.listener.core.errors import Transient

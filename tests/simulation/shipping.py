@@ -23,9 +23,10 @@ from unlost.dlq.edit import editing as editing_module
 from unlost.dlq.edit.change import PatchChange
 from unlost.dlq.edit.editing import edit
 from unlost.dlq.record.file import DamagedLine, LineFile, read_letters
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.letter_state import LetterState, Record, What, later_than
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import LetterState, Record, Sidecar, What, later_than, states
+from unlost.dlq.record.sidecar import Sidecar, states
 from unlost.dlq.record.versions import history_of
 from unlost.dlq.replay import replaying as replaying_module
 from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, NowStored, Outcome

@@ -7,7 +7,8 @@ from typing import Any
 
 from unlost.dlq.record.file import DeadLetterFile
 from unlost.dlq.record.letter import Letter, letter_for, letter_for_frame
-from unlost.dlq.record.sidecar import Record, Sidecar, What
+from unlost.dlq.record.letter_state import Record, What
+from unlost.dlq.record.sidecar import Sidecar
 from unlost.listener.core.cause import Reason
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import parse

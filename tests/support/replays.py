@@ -7,7 +7,7 @@ from typing import NoReturn
 from msgspec.structs import replace
 
 from tests.support.letters import letter
-from unlost.dlq.record.sidecar import OPEN, Record
+from unlost.dlq.record.letter_state import OPEN, Record
 from unlost.dlq.replay.outcome import FailedAgain, NowStored, Outcome, StillBlocked
 from unlost.dlq.store.entries import LetterEntry
 from unlost.listener.core.event import Event

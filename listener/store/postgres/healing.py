@@ -7,8 +7,9 @@ import asyncpg
 
 from unlost.dlq.record.coded import decoded
 from unlost.dlq.record.event import edited_as
-from unlost.dlq.record.letter import Damaged, Letter, decode
-from unlost.dlq.record.sidecar import Record, later_than
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import Damaged, decode
+from unlost.dlq.record.letter_state import Record, later_than
 from unlost.listener.core.codec import WITHHELD, EventCodec, Unreadable
 from unlost.listener.ports.dead_letters import HealingGroup, HealingLetter, Resolved, Tried
 from unlost.listener.store.burials import frame_of, is_claimed, resolved_of

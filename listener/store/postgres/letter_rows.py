@@ -8,8 +8,8 @@ import msgspec
 
 from unlost.dlq.record.fingerprint import plain
 from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_state import Edit, LetterState, Record, Status
 from unlost.dlq.record.query import SHORT_ID, Selection, event_type
-from unlost.dlq.record.sidecar import Edit, LetterState, Record, Status
 from unlost.dlq.store.entries import LetterEntry
 from unlost.listener.ports.dead_letters import Burial
 

@@ -14,8 +14,8 @@ from typing import Any
 import asyncpg
 
 from unlost.dlq.record.file import DamagedLine
+from unlost.dlq.record.letter_state import LetterState, Record, Status, What, later_than
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import LetterState, Record, Status, What, later_than
 from unlost.dlq.store.entries import BYTES_AT_ONCE, LetterEntry, LetterGroup, Statistics
 from unlost.dlq.store.port import CHANGEABLE, LetterPage, Plan, TakenLetters, taken_by
 from unlost.listener.store.postgres.database import Database

@@ -14,9 +14,9 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from unlost.dlq.record.letter import Damaged, decode
+from unlost.dlq.record.letter_line import Damaged, decode
+from unlost.dlq.record.letter_state import WAITING, LetterState, Record, Status, after
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import WAITING, LetterState, Record, Status, after
 from unlost.dlq.store.entries import BYTES_AT_ONCE, LetterEntry
 from unlost.listener.ports.dead_letters import each_claim_once
 from unlost.listener.store.postgres.connections import Connection

@@ -120,7 +120,7 @@ WHERE l.letter_id = ANY ($1::text[])
 
 -- name: resolve
 -- Letters whose events are rows now, in one statement: their states, records, keys and leases ($5). It decides as the
--- function for single records does (dlq/record/sidecar.py). Letters that it leaves out are for that function.
+-- function for single records does (dlq/record/letter_state.py). Letters that it leaves out are for that function.
 WITH mine AS MATERIALIZED (
     SELECT letter_id FROM unlost.letters
     WHERE letter_id = ANY ($1::text[]) AND status <> 'resolved'

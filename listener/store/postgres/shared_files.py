@@ -9,8 +9,8 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 
+from unlost.dlq.record.letter_state import Record, Status
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Record, Status
 from unlost.dlq.store.entries import LetterEntry
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import TakenLetters, taken_by

@@ -6,8 +6,8 @@ import datetime
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+from unlost.dlq.record.letter_state import Record, Status
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Record, Status
 from unlost.dlq.store.entries import BYTES_AT_ONCE, LetterEntry
 from unlost.dlq.store.port import Unreachable
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient

@@ -8,7 +8,8 @@ from pathlib import Path
 from tests.support.letters import letter, write
 from unlost.dlq.commands.compact import compact
 from unlost.dlq.record.file import Located, read_letters
-from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path, states
+from unlost.dlq.record.letter_state import Record
+from unlost.dlq.record.sidecar import Sidecar, sidecar_path, states
 
 CODE = """
 import sys

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from tests.support.letters import letter, write
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
 from unlost.dlq.record.sidecar import read_records, sidecar_path
 from unlost.dlq.replay.plan import INTERRUPTED
 from unlost.listener.core.delivery import Delivery

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.listeners import QUICK
 from unlost.dlq.record.file import Located, read_letters
-from unlost.dlq.record.sidecar import OPEN, states
+from unlost.dlq.record.letter_state import OPEN
+from unlost.dlq.record.sidecar import states
 from unlost.ops.system.child import Child
 from unlost.ops.system.layout import executable
 from unlost.ops.system.ports import free_port

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from unlost.dlq.record import sidecar
 from unlost.dlq.record.file import DamagedLine, DeadLetterFile, LineFile, Located, read_letters
 from unlost.dlq.record.fingerprint import fingerprint
-from unlost.dlq.record.letter import Damaged, Letter, decode, encode, letter_for, letter_for_frame
-from unlost.dlq.record.sidecar import Record, Sidecar, fold, sidecar_path, states
+from unlost.dlq.record.letter import Letter, letter_for, letter_for_frame
+from unlost.dlq.record.letter_line import Damaged, decode, encode
+from unlost.dlq.record.letter_state import Record, fold
+from unlost.dlq.record.sidecar import Sidecar, sidecar_path, states
 from unlost.listener.core.cause import Reason
 from unlost.listener.core.errors import Failure, InvalidEvent
 from unlost.listener.core.event import parse

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from tests.support.letters import letter
 from unlost.dlq.edit.change import PatchChange
 from unlost.dlq.edit.editing import edit
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.letter_state import OPEN, Edit, LetterState, Record, Status, What, after, later_than
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import OPEN, Edit, LetterState, Record, Status, What, after, later_than
 from unlost.listener.ports.dead_letters import Tried
 from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.database import Database

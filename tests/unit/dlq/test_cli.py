@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tests.support.letters import invalid, letter, mark, write
 from unlost.dlq.commands.cli import main
 from unlost.dlq.record.file import replay_guard
-from unlost.dlq.record.letter import decode
+from unlost.dlq.record.letter_line import decode
 from unlost.dlq.record.sidecar import states
 
 COMMANDS = (

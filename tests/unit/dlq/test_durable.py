@@ -9,8 +9,9 @@ import pytest
 from tests.support.letters import letter, mark, write
 from unlost.dlq.commands.compact import compact
 from unlost.dlq.record.file import DamagedLine, DeadLetterFile, FileError, LineFile, Located, read_letters
-from unlost.dlq.record.letter import encode
-from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
+from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.letter_state import OPEN, Record
+from unlost.dlq.record.sidecar import Sidecar, sidecar_path, states
 
 Seen = list[tuple[str, int]]
 """The syncs, in order: the name of a file or directory, and its size then."""

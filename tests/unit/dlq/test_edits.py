@@ -10,7 +10,7 @@ from tests.support.letters import invalid, letter
 from unlost.dlq.edit.change import CannotEdit, Change, FunctionChange, PatchChange
 from unlost.dlq.edit.versions import proposed
 from unlost.dlq.record.letter import Letter
-from unlost.dlq.record.sidecar import OPEN, Edit, Record
+from unlost.dlq.record.letter_state import OPEN, Edit, Record
 from unlost.dlq.store.entries import LetterEntry
 from unlost.listener.core.errors import Misconfigured
 

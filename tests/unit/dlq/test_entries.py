@@ -6,10 +6,10 @@ import pytest
 
 from tests.support.letters import invalid, letter, mark, write
 from unlost.dlq.record.file import DamagedLine
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.letter_state import OPEN, LetterState, later_than
 from unlost.dlq.record.outline import outline
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import OPEN, LetterState, later_than
 from unlost.dlq.store.entries import (
     LetterEntry,
     entries_of_files,

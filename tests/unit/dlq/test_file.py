@@ -13,7 +13,7 @@ import pytest
 from tests.support.letters import letter, mark, write
 from unlost.dlq.commands.compact import compact
 from unlost.dlq.record.file import DamagedLine, DeadLetterFile, DiskFull, FileError, Located, read_letters
-from unlost.dlq.record.letter import decode, encode
+from unlost.dlq.record.letter_line import decode, encode
 from unlost.dlq.record.line import checksum
 from unlost.dlq.record.sidecar import sidecar_path, states
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unlost.dlq.record import sidecar
-from unlost.dlq.record.letter import Letter, decode
-from unlost.dlq.record.sidecar import Record
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import decode
+from unlost.dlq.record.letter_state import Record
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "files.md").read_text()

@@ -22,7 +22,7 @@ from unlost.dlq.record.file import (
     read_outlines,
     settled_size,
 )
-from unlost.dlq.record.letter import encode
+from unlost.dlq.record.letter_line import encode
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from unlost.dlq.commands.keys import shown
 from unlost.dlq.commands.trail import about
-from unlost.dlq.record.letter import letter_for, letter_for_frame, letter_values
+from unlost.dlq.record.letter import letter_for, letter_for_frame
+from unlost.dlq.record.letter_line import letter_values
+from unlost.dlq.record.letter_state import LetterState, Status
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.redacted import redacted
-from unlost.dlq.record.sidecar import LetterState, Status
 from unlost.dlq.store.entries import LetterEntry, redacted_entry
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import parse

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tests.support.letters import letter
-from unlost.dlq.record.sidecar import OPEN, Record
+from unlost.dlq.record.letter_state import OPEN, Record
 from unlost.dlq.replay.outcome import NowStored, Outcome
 from unlost.dlq.replay.plan import ReplayLimits
 from unlost.dlq.replay.replaying import CAREFUL, Replay

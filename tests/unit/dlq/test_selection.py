@@ -3,8 +3,8 @@
 import pytest
 
 from tests.support.letters import invalid, letter
+from unlost.dlq.record.letter_state import OPEN, LetterState
 from unlost.dlq.record.query import Selection, moment
-from unlost.dlq.record.sidecar import OPEN, LetterState
 
 ONE = letter("order-1", type="order")
 

@@ -12,8 +12,9 @@ from click.testing import CliRunner, Result
 from tests.support.letters import letter, mark, write
 from unlost.dlq.commands.cli import main
 from unlost.dlq.record.file import FileError, lock_of_writer, replay_guard
+from unlost.dlq.record.letter_state import Record
 from unlost.dlq.record.paths import letter_files
-from unlost.dlq.record.sidecar import Record, Sidecars, encode, states
+from unlost.dlq.record.sidecar import Sidecars, encode, states
 
 
 def run(*words: object, code: int = 0) -> Result:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.letters import letter, write
+from unlost.dlq.record.letter_state import Record
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Record, Sidecar, states
+from unlost.dlq.record.sidecar import Sidecar, states
 from unlost.dlq.store import files
 from unlost.dlq.store.entries import LetterEntry, entry_of
 from unlost.dlq.store.files import A_FEW, FileLetters

@@ -9,19 +9,10 @@ import pytest
 
 from unlost.dlq.record import sidecar
 from unlost.dlq.record.fingerprint import fingerprint
-from unlost.dlq.record.letter import (
-    Damaged,
-    Letter,
-    decode,
-    encode,
-    epoch_second,
-    iso,
-    letter_for,
-    letter_for_frame,
-    letter_values,
-)
+from unlost.dlq.record.letter import Letter, epoch_second, iso, letter_for, letter_for_frame
+from unlost.dlq.record.letter_line import Damaged, decode, encode, letter_values
+from unlost.dlq.record.letter_state import OPEN, LetterState, Record, Status, What, after
 from unlost.dlq.record.line import seal
-from unlost.dlq.record.sidecar import OPEN, LetterState, Record, What, after
 from unlost.listener.core.cause import Reason  # fmt: skip
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import parse
@@ -196,7 +187,7 @@ def test_a_resolved_letter_stays_so_unless_its_row_is_gone(what: What):
 
 
 def test_open_and_failed_letters_wait_and_no_others():
-    waiting = {status for status in get_args(sidecar.Status) if LetterState(status).waits}
+    waiting = {status for status in get_args(Status) if LetterState(status).waits}
     assert waiting == {"open", "failed"}
     assert LetterState() == LetterState("open", 0, None, "", None)
 

@@ -10,8 +10,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from unlost.dlq.record.file import DeadLetterFile
-from unlost.dlq.record.letter import Letter, encode, letter_for_frame
-from unlost.dlq.record.sidecar import Record, Sidecar
+from unlost.dlq.record.letter import Letter, letter_for_frame
+from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.letter_state import Record
+from unlost.dlq.record.sidecar import Sidecar
 from unlost.listener.observe.letters import LargestGroups, LetterGauges, LettersTally
 
 
