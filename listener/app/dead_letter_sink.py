@@ -10,8 +10,9 @@ from pathlib import Path
 from unlost.dlq.record.coded import encoded
 from unlost.dlq.record.file import DeadLetterFile, FileError, Located, read_letters, replay_guard
 from unlost.dlq.record.letter import Letter, Mode, letter_for, letter_for_frame
+from unlost.dlq.record.letter_state import OPEN, Record, later_than
 from unlost.dlq.record.reopening import note_checked, reopen, resolved_since
-from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, last_checked, later_than, states
+from unlost.dlq.record.sidecar import Sidecar, last_checked, states
 from unlost.listener.core.codec import EventCodec
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from unlost.dlq.record.file import FileError, read_lines
-from unlost.dlq.record.letter import Damaged, Letter, decode
+from unlost.dlq.record.file import FileError
+from unlost.dlq.record.letter import Letter
 from unlost.dlq.record.shipped import Shipped, last_shipped, note_shipped, size_of
-from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, Record, Sidecar, sidecar_path, states
-from unlost.dlq.record.sidecar import decode as decode_record
+from unlost.dlq.record.sidecar import Sidecar, sidecar_path, states
+from unlost.listener.app.shipped_files import inode_of, letter_in, lines_from, records_from
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.core.facts import (
     AttemptFailed,
@@ -37,9 +37,6 @@ from unlost.ops.kit.telemetry.counted import counted
 
 LOOK_EVERY_SECONDS = 2.0
 AT_ONCE = 500
-BYTES_AT_ONCE = 4 * 1024 * 1024
-LARGEST = 64 * 1024 * 1024
-"""A longer line stays only in its file: a statement with it would need several times its size of memory."""
 LAST_SECONDS = 3.0
 COUNT_EVERY_SECONDS = 5.0
 NOTE_EVERY_BYTES = 256 * 1024
@@ -139,7 +136,7 @@ class Shipping:
 
     def _was_replaced(self) -> bool:
         """Whether ``compact`` or a person has put another file in the place of one that was shipped."""
-        before, self._inodes = self._inodes, (_inode(self._path), _inode(self._beside))
+        before, self._inodes = self._inodes, (inode_of(self._path), inode_of(self._beside))
         replaced = any(old not in (0, new) for old, new in zip(before, self._inodes, strict=True))
         return replaced or size_of(self._path) < self._at.letters or size_of(self._beside) < self._at.states
 
@@ -147,19 +144,19 @@ class Shipping:
         """Begin where an earlier start came to, or at the beginning, if PostgreSQL or a file is another one."""
         known = Shipped() if self._begun else await asyncio.to_thread(last_shipped, self._path)
         self._at = known if known.loss == loss else Shipped(loss=loss)
-        self._inodes = await asyncio.to_thread(lambda: (_inode(self._path), _inode(self._beside)))
+        self._inodes = await asyncio.to_thread(lambda: (inode_of(self._path), inode_of(self._beside)))
         self._to_note = 0
         self._begun = self._comparing = True
 
     async def _ship_letters(self) -> bool:
         """List the next letters of the file; return whether there were any."""
-        lines, end = await asyncio.to_thread(self._read, self._at.letters)
+        lines, end = await asyncio.to_thread(lines_from, self._path, self._at.letters, AT_ONCE)
         if end == self._at.letters:
             self._comparing = False
             self._behind_since = None
             return False
         self._behind_since = self._behind_since or time.monotonic()
-        letters = [(letter, line) for line in lines if (letter := _letter(line)) is not None]
+        letters = [(letter, line) for line in lines if (letter := letter_in(line)) is not None]
         resolved: set[str] = set()
         if self._comparing and letters:
             absent = await self._table.absent([letter.letter_id for letter, _ in letters])
@@ -171,19 +168,6 @@ class Shipping:
         if letters:
             self._shipped()
         return True
-
-    def _read(self, start: int) -> tuple[list[bytes], int]:
-        """Some lines from here on, and where the next one begins. A line that is too long is left out."""
-        size = size_of(self._path)
-        lines: list[bytes] = []
-        held = 0
-        for offset, line, length, _ in read_lines(self._path, start=start, end=size, max_line=LARGEST) if size else ():
-            if lines and (len(lines) >= AT_ONCE or held + length > BYTES_AT_ONCE):
-                return lines, offset
-            if length <= LARGEST:
-                lines.append(line)
-                held += length
-        return lines, max(start, size)
 
     def _resolved(self) -> set[str]:
         return {letter_id for letter_id, state in states(self._path).items() if state.status == "resolved"}
@@ -209,23 +193,12 @@ class Shipping:
             await self._add(letters[middle:])
 
     async def _ship_states(self, until: int) -> None:
-        found, end = await asyncio.to_thread(self._read_states, self._at.states, until)
+        found, end = await asyncio.to_thread(records_from, self._beside, self._at.states, until, AT_ONCE)
         records = [record for record in found if record is not None and record.letter_id]
         if records:
             await self._table.note(records, shared=True)
         self._to_note += end - self._at.states if records else 0
         self._at = self._at._replace(states=end)
-
-    def _read_states(self, start: int, until: int) -> tuple[list[Record | None], int]:
-        """Some records, and where the next one begins."""
-        found: list[Record | None] = []
-        held = 0
-        for offset, line, length, _ in read_lines(self._beside, start=start, end=until, max_line=MAX_RECORD_BYTES):
-            if found and (len(found) >= AT_ONCE or held + length > BYTES_AT_ONCE):
-                return found, offset
-            found.append(decode_record(line) if length <= MAX_RECORD_BYTES else None)
-            held += length
-        return found, until
 
     async def _take_changes(self) -> bool:
         """Write into the sidecar what others did to our letters; return whether there was anything."""
@@ -312,17 +285,3 @@ class Shipping:
 
     def _next(self) -> float:
         return 0.0 if self.fleet.next_at is None else max(0.0, self.fleet.next_at - time.time())
-
-
-def _letter(line: bytes) -> Letter | None:
-    try:
-        return decode(line)
-    except Damaged:
-        return None
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0

@@ -22,7 +22,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from unlost.dlq.record.file import DamagedLine, FileError, Located, read_letters, read_lines
-from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, OPEN, LetterState, after, decode, sidecar_path
+from unlost.dlq.record.letter_state import OPEN, LetterState, after
+from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, decode, sidecar_path
 
 LOOK_EVERY_SECONDS = 5.0
 SHOWN_FINGERPRINTS = 10

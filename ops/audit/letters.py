@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 
 from unlost.dlq.record.file import DamagedLine, read_letters
-from unlost.dlq.record.letter import Damaged, Letter, decode
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.letter_line import Damaged, decode
+from unlost.dlq.record.letter_state import OPEN
 from unlost.dlq.record.paths import letter_files
-from unlost.dlq.record.sidecar import OPEN, states
+from unlost.dlq.record.sidecar import states
 from unlost.listener.store.postgres.reports import Reports
 
 AT_ONCE = 5_000

@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from unlost.dlq.record.letter_state import What
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import What
 from unlost.ops.console.answers import body_of, by, changing, error_answer, json_answer, limits_of, reading
 from unlost.ops.console.letters import ConsoleLetters
 from unlost.ops.console.replays import ReplayRequest, Replays

@@ -12,8 +12,8 @@ from typing import Any
 from unlost.dlq.commands.keys import shown
 from unlost.dlq.commands.reporter import plan_values
 from unlost.dlq.record.file import FileError
+from unlost.dlq.record.letter_state import What
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import What
 from unlost.dlq.store.coded import shown_entry
 from unlost.dlq.store.entries import LetterEntry, as_values, redacted_entry
 from unlost.dlq.store.port import CHANGEABLE, Unreachable

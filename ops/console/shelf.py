@@ -14,9 +14,9 @@ import msgspec
 from unlost.dlq.commands.reporter import plan_values
 from unlost.dlq.record.file import DamagedLine, FileError
 from unlost.dlq.record.letter import Letter, iso
+from unlost.dlq.record.letter_state import What
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.query import Selection, event_type
-from unlost.dlq.record.sidecar import What
 from unlost.dlq.store.coded import shown_entry
 from unlost.dlq.store.entries import (
     Counted,

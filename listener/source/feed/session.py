@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from unlost.listener.core.errors import UnlostError
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Loss, Opened, Receipt, SourceEnded, Taken
-from unlost.listener.source.feed.beating import beat
+from unlost.listener.source.feed.beating import beat, watch
 from unlost.listener.source.feed.connection import FeedConnection
 from unlost.listener.source.feed.hook import Again, Beat, Missed, Stop
 from unlost.listener.source.feed.losses import failed_code, stopped
@@ -67,7 +67,8 @@ class FeedSession:
         self._paused = paused
         async with asyncio.TaskGroup() as tasks:
             if self._feed.fresh is not None:
-                tasks.create_task(self._watch(self._feed.fresh), name="watch for silence")
+                watching = watch(self._feed.fresh, lambda: self._heard_at, self._is_idle, self._source.silent_for)
+                tasks.create_task(watching, name="watch for silence")
             if self._feed.renew is not None:
                 tasks.create_task(self._renew(self._feed.renew), name="renew connections")
 
@@ -278,16 +279,6 @@ class FeedSession:
             other.cancel()
         heartbeat = asyncio.create_task(beat(connection, self._feed, every), name="feed heartbeat")
         self._side[id(connection)] = [first, heartbeat]
-
-    async def _watch(self, fresh: float) -> None:
-        clock = asyncio.get_running_loop().time
-        declared: float | None = None
-        while True:
-            await asyncio.sleep(max(fresh / 4, self._heard_at + fresh - clock()))
-            if self._is_idle() or clock() - self._heard_at < fresh or declared == self._heard_at:
-                continue
-            declared = self._heard_at
-            self._source.silent_for(clock() - declared)
 
     async def _renew(self, every: float) -> None:
         while True:

@@ -11,7 +11,8 @@ from pathlib import Path
 import asyncpg
 
 from unlost.dlq.record.file import DamagedLine, FileError, read_letters
-from unlost.dlq.record.sidecar import OPEN, states
+from unlost.dlq.record.letter_state import OPEN
+from unlost.dlq.record.sidecar import states
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
 from unlost.listener.store.postgres.reports import Reports
 from unlost.ops.faults.drills.measure import StoredEvent

@@ -20,13 +20,13 @@ from collections import deque
 from enum import Enum
 from typing import Any
 
-import msgspec
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from unlost.ops.kit.telemetry.admission import Admission, Seating
 from unlost.ops.kit.telemetry.pacer import PIECE, PacedFlow
+from unlost.ops.kit.telemetry.refusal import refusal
 from unlost.ops.kit.telemetry.tls import SUBJECT, subject_of
 
 MAX_HEAD = 64 * 1024
@@ -260,7 +260,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._is_refused or self.transport.is_closing():
             return
         if self._may_answer:
-            self.transport.write(self._answer(status, why))
+            self.transport.write(refusal(status, why, self.server_state.default_headers))
         self._is_refused = True
         self._hold(0)
         self._drop_input()
@@ -274,14 +274,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete:
             return True
         return self._owed is NextPart.BODY and not (self.pipeline or cycle.response_started)
-
-    def _answer(self, status: int, why: str) -> bytes:
-        body = msgspec.json.encode({"error": why})
-        lines = [b"%b: %b\r\n" % field for field in self.server_state.default_headers]
-        lines.append(b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body))
-        if status == 503:
-            lines.append(b"retry-after: 1\r\n")
-        return b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINE[status], b"".join(lines), body)
 
     def _give_up(self) -> None:
         """Make the application see that its client has disconnected."""
