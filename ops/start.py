@@ -5,7 +5,7 @@ nothing, so it exits with code 0. This module imports nothing else of the packag
 handler is installed before that second. The event loop replaces the handler later.
 
 Garbage is not collected in that second: what is loaded stays, and scanning it costs a third of the start. The kit of
-commands begins to collect when everything is loaded (``unlost.ops.kit.command.kit``).
+commands begins to collect when everything is loaded (``unlost.ops.kit.command``), in a daemon once it is built.
 """
 
 import gc

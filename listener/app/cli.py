@@ -15,6 +15,7 @@ from unlost.ops.kit.command import command
         "HANDLER=shop:app unlost listener --reload",
         "unlost listener --show-settings",
     ),
+    daemon=True,
 )
 def main(settings: ListenerSettings) -> int:
     """Claim, handle and store each event of a WebSocket source exactly once."""

@@ -10,6 +10,7 @@ from unlost.ops.kit.command import UsageProblem, command
         "unlost console --letters a/failed_events.jsonl,b/failed_events.jsonl",
         "unlost console --port 4006 --redact card_number,iban --tokens-file tokens.jsonl",
     ],
+    daemon=True,
 )
 def console(settings: ConsoleSettings) -> int:
     """Serve one page that shows the whole system and the story of each event, and replays dead letters."""

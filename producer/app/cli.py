@@ -12,6 +12,7 @@ from unlost.producer.app.settings import ProducerSettings
         "unlost producer --port 3005 --ws-port 8080",
         'curl -d \'{"event_id":"order-1","payload":{"total":12}}\' http://127.0.0.1:3005/publish',
     ),
+    daemon=True,
 )
 def main(settings: ProducerSettings) -> int:
     """Accept events over HTTP into a durable journal, and stream them over WebSocket."""

@@ -55,9 +55,9 @@ def run_daemon(make: Callable[[], Daemon]) -> None:
         daemon = make()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
-        # Everything that is loaded now lives as long as the process, so no later collection needs to scan it.
-        gc.collect()
+        # Everything that is loaded now lives as long as the process, so no collection needs to scan it, not even once.
         gc.freeze()
+        gc.enable()
         await daemon.run()
         # Closing the loop removes its handlers. Without this, a second SIGTERM would kill a process that is already
         # exiting in order.

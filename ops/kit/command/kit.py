@@ -6,6 +6,7 @@ Nothing is written twice: flags, help, environment variables and defaults are re
 import gc
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -48,8 +49,12 @@ def command(
     name: str | None = None,
     examples: Sequence[str] = (),
     params: Iterable[click.Parameter] = (),
+    daemon: bool = False,
 ) -> Callable[[Callable[..., int | None]], click.Command]:
-    """Make a command from a function, which gets the settings, then ``params`` by name; an int is its exit code."""
+    """Make a command from a function, which gets the settings, then ``params`` by name; an int is its exit code.
+
+    ``daemon``: the function imports most of what runs. Garbage is collected once all is loaded (``run_daemon``).
+    """
 
     def wrap(function: Callable[..., int | None]) -> click.Command:
         own = list(params)
@@ -61,7 +66,7 @@ def command(
         extra.append(version_option())
         return SettingsCommand(
             name=name or function.__name__.strip("_").replace("_", "-"),
-            callback=_callback(settings, function, own),
+            callback=_callback(settings, function, own, daemon=daemon),
             params=[*own, *options, *extra],
             help=function.__doc__,
             examples=examples,
@@ -71,7 +76,7 @@ def command(
 
 
 def _callback(
-    settings: type[S], function: Callable[..., int | None], own: Sequence[click.Parameter]
+    settings: type[S], function: Callable[..., int | None], own: Sequence[click.Parameter], *, daemon: bool
 ) -> Callable[..., None]:
     own_names = {param.name for param in own}
 
@@ -82,7 +87,10 @@ def _callback(
             as_json = bool(values.get("show_as_json") or values.get("json") or values.get("as_json"))
             click.echo(_shown(loaded, given, as_json=as_json))
             return
-        _collect_from_now_on()
+        if daemon:
+            _load_log()
+        else:
+            collect_from_now_on()
         code = function(loaded, **{key: value for key, value in values.items() if key in own_names})
         if code:
             click.get_current_context().exit(code)
@@ -90,11 +98,24 @@ def _callback(
     return run
 
 
-def _collect_from_now_on() -> None:
+def collect_from_now_on() -> None:
     """Collect garbage, if the start of the process put it off. Loaded modules are never scanned."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
+
+
+def _load_log() -> None:
+    """Import structlog without rich, which it would import to colour tracebacks: a tenth of the start of a daemon.
+
+    No log of a daemon has colours in tracebacks. A handler may import rich afterwards.
+    """
+    if not {"rich", "structlog"}.intersection(sys.modules):
+        # Python's own way to say that a module cannot be imported.
+        sys.modules["rich"] = None  # type: ignore[assignment]
+        import structlog  # noqa: F401
+
+        del sys.modules["rich"]
 
 
 def _option(field: str, info: FieldInfo) -> click.Option:

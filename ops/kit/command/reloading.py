@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
+from unlost.ops.kit.command.kit import collect_from_now_on
 from unlost.ops.kit.command.parent import dies_with_parent
 from unlost.ops.kit.command.say import say
 
@@ -32,6 +33,7 @@ def run_reloading(directory: Path, work_seconds: float) -> int:
 
     ``work_seconds``: how long the command may finish its work.
     """
+    collect_from_now_on()
     command = [sys.executable, *sys.argv, "--no-reload"]
     return Reloading(command, directory, patience=work_seconds + OTHER_SECONDS).run()
 

@@ -118,7 +118,7 @@ def until(look: Callable[[], Any], seconds: float = 30) -> Any:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # to the end of the session, it would take processor time for nothing
 def stage() -> Iterator[Stage]:
     settings = {
         "HANDLER": NAME,

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -60,6 +61,21 @@ def test_garbage_is_collected_once_all_is_loaded(start: str, frozen: bool, tmp_p
     program = f"import atexit, gc, sys; {look}; sys.argv[1:] = {words}; from {start}; main()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == f"True {frozen}"
+
+
+def test_a_daemon_loads_no_rich_and_scans_nothing_that_it_loaded(tmp_path: Path):
+    """A handler may import rich all the same."""
+    collections = "[one['collections'] for one in gc.get_stats()]"
+    look = f"'rich' in sys.modules, hasattr(__import__('rich'), 'print'), gc.isenabled(), before == {collections}"
+    program = (
+        f"import atexit, gc, sys; gc.disable(); before = {collections}; from unlost.ops.start import main\n"
+        f"atexit.register(lambda: print({look}, gc.get_freeze_count() > 50_000)); main()"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-c", program, "producer", "--port", str(taken.getsockname()[1]), "--ws-port", "0"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, "its port is taken, which it knows once it is built"
+    assert done.stdout.splitlines()[-1] == "False True True True True", done.stderr
 
 
 @pytest.mark.timeout(120)
