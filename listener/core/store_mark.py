@@ -11,6 +11,7 @@ promotion or a restored data directory changes it.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -35,7 +36,12 @@ class StoreMark(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The name under which Redis keeps what it knows of this store. It is not believed of any other store."""
-        return hashlib.blake2b(f"{self.generation} {self.incarnation}".encode(), digest_size=4).hexdigest()
+        return _named(self.generation, self.incarnation)
+
+
+@lru_cache(maxsize=8)
+def _named(generation: str, incarnation: str) -> str:
+    return hashlib.blake2b(f"{generation} {incarnation}".encode(), digest_size=4).hexdigest()
 
 
 class Remembered(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from unlost.dlq.record.sidecar import decode
 from unlost.dlq.record.sidecar import encode as encoded
 from unlost.listener.core.cause import Reason
 from unlost.listener.core.claim import Dead
-from unlost.listener.core.event import parse
+from unlost.listener.core.event import Edited, parse
 from unlost.listener.ports.dead_letters import Burial, LetterRegister, Tried
 from unlost.listener.ports.rows import BEHIND, BLOCKED, INSERTED, OTHER_ROW, NewRow, Rows
 from unlost.listener.store.burials import burial_of
@@ -152,6 +152,18 @@ async def test_letters_become_rows_in_their_order_and_the_last_opens_the_key(sid
     assert await store.insert([row("e3", revives=True)]) == [INSERTED]
     assert await store.insert([row("e2", revives=True)]) == [INSERTED]
     assert await store.insert([row("new")]) == [INSERTED]
+
+
+async def test_edited_letters_keep_the_order_of_their_key(database: Database):
+    store, register = PostgresRows(database, instance_id="a", token="a"), PostgresLetterRegister(database, token="a")
+    await register.enter([burial("e1"), burial("e2")])
+    first, second = (replace(row(one, revives=True), edited=Edited(2, row(one).event.digest)) for one in ("e1", "e2"))
+    assert await store.insert([second]) == [BLOCKED]
+    assert await store.insert([first]) == [INSERTED]
+    assert await store.insert([row("new")]) == [BLOCKED], "the second is still a letter"
+    assert await store.insert([second]) == [INSERTED]
+    assert await store.insert([row("new")]) == [INSERTED]
+    assert [(await store.one(one) or {})["letter_version"] for one in ("e1", "e2", "new")] == [2, 2, None]
 
 
 async def test_a_handler_does_no_work_for_a_blocked_key_and_an_undone_one_opens_nothing(sides: Sides):
