@@ -23,7 +23,7 @@ from unlost.dlq.commands.options import (
 from unlost.dlq.commands.render import say_json, warn_of
 from unlost.dlq.commands.store import opened, run
 from unlost.dlq.commands.trail import about, noted
-from unlost.dlq.edit.change import Change, FunctionChange, PatchChange
+from unlost.dlq.edit.change import EventChange, FunctionChange, PatchChange
 from unlost.dlq.edit.editing import EditReport, edit, rehearse
 from unlost.dlq.edit.versions import Proposal
 from unlost.dlq.record.json_patch import BadPatch
@@ -142,7 +142,7 @@ def _edit(
     return run(work)
 
 
-def _change_of(patch: str | None, function: str | None) -> Change:
+def _change_of(patch: str | None, function: str | None) -> EventChange:
     if (patch is None) == (function is None):
         raise UsageProblem("say how to edit: by --patch or by --with")
     try:

@@ -25,7 +25,7 @@ class CannotEdit(UnlostError):
     """This letter cannot be edited so. The text says why."""
 
 
-class Change(Protocol):
+class EventChange(Protocol):
     """Makes a new event from an event. ``how`` names it, and is equal if it is used again."""
 
     @property
@@ -50,7 +50,7 @@ class PatchChange:
         self.how = f"patch {hashlib.sha256(_encoder.encode(meant)).hexdigest()[:12]}"
 
     def __call__(self, event: bytes | None) -> bytes:
-        """See ``Change``. Of what is no JSON, a patch can only replace the whole."""
+        """See ``EventChange``. Of what is no JSON, a patch can only replace the whole."""
         try:
             document = None if event is None else _exact.decode(event)
         except (msgspec.DecodeError, RecursionError):
@@ -89,7 +89,7 @@ class FunctionChange:
         self._whole = parameters[0].name == "event"
 
     def __call__(self, event: bytes | None) -> bytes:
-        """See ``Change``."""
+        """See ``EventChange``."""
         try:
             document = None if event is None else _plain.decode(event)
         except (msgspec.DecodeError, RecursionError):

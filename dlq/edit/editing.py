@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from unlost.dlq.edit.change import CannotEdit, Change
+from unlost.dlq.edit.change import CannotEdit, EventChange
 from unlost.dlq.edit.versions import Proposal, proposed
 from unlost.dlq.record.letter_state import Record, later_than
 from unlost.dlq.record.query import Selection
@@ -35,7 +35,7 @@ class EditReport:
     """Letters that cannot be edited so, each with the reason."""
 
 
-async def rehearse(store: LetterStore, selection: Selection, change: Change) -> EditReport:
+async def rehearse(store: LetterStore, selection: Selection, change: EventChange) -> EditReport:
     """Report what an edit would do."""
     report = EditReport()
     async for entries in store.each(selection):
@@ -46,7 +46,7 @@ async def rehearse(store: LetterStore, selection: Selection, change: Change) -> 
 
 
 async def edit(
-    store: LetterStore, selection: Selection, change: Change, *, by: str, why: str, about: str,
+    store: LetterStore, selection: Selection, change: EventChange, *, by: str, why: str, about: str,
     advance: Callable[[EditReport], None] = lambda _: None,
 ) -> EditReport:  # fmt: skip
     """Make the versions. Raises ``Locked``, ``Unreachable``."""
@@ -74,7 +74,7 @@ async def _with_history(store: LetterStore, entries: Sequence[LetterEntry]) -> F
     return [(one, known.get(one.letter.letter_id, ())) for one in entries]
 
 
-def _proposals(found: Found, change: Change, report: EditReport) -> list[Proposal]:
+def _proposals(found: Found, change: EventChange, report: EditReport) -> list[Proposal]:
     made: list[Proposal] = []
     for entry, history in found:
         try:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from unlost.dlq.edit.change import CannotEdit, Change, same_json, with_id
+from unlost.dlq.edit.change import CannotEdit, EventChange, same_json, with_id
 from unlost.dlq.record.event import ENCODED
 from unlost.dlq.record.letter import Letter
 from unlost.dlq.record.letter_state import Edit, Record
@@ -40,7 +40,7 @@ def newest_of(history: Sequence[Record]) -> Edit | None:
     return max(edits, key=lambda one: one[:2])[2] if edits else None
 
 
-def proposed(entry: LetterEntry, history: Sequence[Record], change: Change) -> Proposal | None:
+def proposed(entry: LetterEntry, history: Sequence[Record], change: EventChange) -> Proposal | None:
     """The version that a change makes now; None if nothing changes. Raises ``CannotEdit``."""
     if entry.letter.effect is not None:
         raise CannotEdit("it is of an effect: its event is a row, and the handler does not run again")

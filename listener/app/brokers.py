@@ -51,11 +51,11 @@ def _kafka(item: str, settings: ListenerSettings, cursors: GroupCursors, store: 
 def _rabbitmq(item: str, settings: ListenerSettings, cursors: GroupCursors, declare: Declare) -> Source:
     with _extra("rabbitmq", item):
         from unlost.listener.source.brokers.rabbitmq import OPTIONS, Rabbit, options_of
-        from unlost.listener.source.brokers.rabbitmq_stream import Group, RabbitStream
+        from unlost.listener.source.brokers.rabbitmq_stream import RabbitStream, ReadingGroup
     address = read_address(item, what="QUEUE", port=5672, options=OPTIONS)
     options = options_of(address, max_events=settings.max_events)
     if options.stream:
-        return RabbitStream(options, Group(cursors, settings.group, settings.start_from), declare)
+        return RabbitStream(options, ReadingGroup(cursors, settings.group, settings.start_from), declare)
     return Rabbit(options)
 
 

@@ -69,7 +69,7 @@ ALIKE_SECONDS = 60.0
 """Equal changes within this many seconds share one entry."""
 
 
-class Change(msgspec.Struct, frozen=True):
+class StateChange(msgspec.Struct, frozen=True):
     """Something that changed ``times`` times between ``first_at`` and ``at``."""
 
     at: float
@@ -87,7 +87,7 @@ class Changes:
     def __init__(self, now: Callable[[], float], redactor: Redactor = UNMASKED) -> None:
         self._now = now
         self._redactor = redactor
-        self._past: deque[Change] = deque(maxlen=MOST)
+        self._past: deque[StateChange] = deque(maxlen=MOST)
         self._since: dict[str, float] = {}
 
     def __call__(self, fact: Fact) -> None:  # noqa: C901  one flat table, fact to entry
@@ -178,7 +178,7 @@ class Changes:
         """Return what is not normal now, and since when."""
         return dict(self._since)
 
-    def lately(self) -> list[Change]:
+    def lately(self) -> list[StateChange]:
         """Return the past changes, oldest first."""
         return list(self._past)
 
@@ -224,7 +224,7 @@ class Changes:
             if (one.what, one.detail) == (what, detail) and now - one.at < ALIKE_SECONDS:
                 self._past.remove(one)
                 times, first = times + one.times, one.first_at
-        self._past.append(Change(now, what, detail, times, first))
+        self._past.append(StateChange(now, what, detail, times, first))
 
 
 def differing_in_words(fact: EventsDiffer) -> str:

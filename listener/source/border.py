@@ -61,8 +61,8 @@ def _trace_of(error: BaseException) -> str:
     return printable_lines(masked("".join(lines))[-TRACE_LIMIT:])
 
 
-class Opened:
-    """A source that is open: an ``AbstractAsyncContextManager`` with the border around opening and closing.
+class GuardedOpening:
+    """Opens a source, as an ``AbstractAsyncContextManager`` with the border around opening and closing.
 
     What is raised while it is open passes as it is.
     """

@@ -27,7 +27,7 @@ from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.source import Batch, Loss, Receipt, Session, Source, SourceEnded, Taken
 from unlost.listener.source.acknowledging import Acknowledger
-from unlost.listener.source.border import Opened, border, loss_of
+from unlost.listener.source.border import GuardedOpening, border, loss_of
 from unlost.listener.source.gaps import GapRecorder
 
 LIVED_SECONDS = 1.0
@@ -181,7 +181,7 @@ class Reader:
         if self._again:
             self._again, self._after = False, None
         try:
-            async with Opened(self.source, self._cursor_to_ask_for) as session:
+            async with GuardedOpening(self.source, self._cursor_to_ask_for) as session:
                 if await self._begins(session):
                     await self._read(session)
         finally:

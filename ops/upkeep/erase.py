@@ -64,7 +64,7 @@ class Count(msgspec.Struct, frozen=True):
     count: int
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class ErasureReceipt(msgspec.Struct, frozen=True):
     """What was done, and what is left. ``beside``: what an erasure never reaches."""
 
     receipt: str
@@ -116,7 +116,7 @@ def erase(settings: EraseSettings, subject: str, why: str, yes: bool) -> int:
         after = key_file.erased_from(before, subject) if yes else before
         if yes:
             key_file.write(path, after)
-    receipt = Receipt(
+    receipt = ErasureReceipt(
         "unlost erase" if yes else "unlost erase, dry run: nothing was destroyed",
         place, datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"), whoami(), why,
         str(path.resolve()), key_file.fingerprint(before), key_file.fingerprint(after), list(after.keys),
@@ -197,7 +197,7 @@ def _in_file(path: Path, mark: bytes) -> Count:
         return Count(str(path), "lines", sum(mark in line for line in file))
 
 
-def _note(settings: EraseSettings, path: Path, receipt: Receipt) -> None:
+def _note(settings: EraseSettings, path: Path, receipt: ErasureReceipt) -> None:
     """Write the act into the trail of the group, and beside the key file."""
     counts = ", ".join(f"{one.count} {one.kind} in {one.where}" for one in receipt.remains if one.count)
     result = f"{counts or 'nothing'} stays unreadable; key file {receipt.key_file_after}"

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from unlost.listener.core.pause import Pause
-from unlost.listener.observe.changes import Change
+from unlost.listener.observe.changes import StateChange
 from unlost.ops.watch.figures import Reading, quantile, rate
 from unlost.ops.watch.routes import RouteRates, route_of
 
@@ -37,7 +37,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     since: Mapping[str, float] = msgspec.field(default_factory=dict)
     """The part that it reports as missing, and since when."""
-    changes: tuple[Change, ...] = ()
+    changes: tuple[StateChange, ...] = ()
     phase: str = "unknown"
     handler: str | None = None
     """The name of its handler, as it declares it."""
@@ -214,7 +214,7 @@ def listener_of(
         ready=bool(health.get("ready")),
         reasons=tuple(map(str, health.get("reasons", ()))),
         since={str(name): float(at) for name, at in health.get("since", {}).items()},
-        changes=msgspec.convert(health.get("changes", []), tuple[Change, ...]),
+        changes=msgspec.convert(health.get("changes", []), tuple[StateChange, ...]),
         phase=str(health.get("phase", "unknown")),
         handler=health.get("handler"),
         degraded=health.get("mode") == "degraded",

@@ -6,7 +6,7 @@ so that a server that is down can be distinguished from a network that is cut.
 
 from collections.abc import Callable, Iterator, Sequence
 
-from unlost.listener.observe.changes import Change
+from unlost.listener.observe.changes import StateChange
 from unlost.ops.watch.picture import Listener, Picture
 from unlost.ops.watch.problem import Problem, count, earliest, inside, named, sentences, up, verb, waiting
 
@@ -250,9 +250,9 @@ def _source_reason(one: Listener) -> str:
     return ""
 
 
-def _again(picture: Picture, wanted: Callable[[Change], bool]) -> str:
+def _again(picture: Picture, wanted: Callable[[StateChange], bool]) -> str:
     """How often this change happened lately, in the listener that saw most of it; empty if it was not repeated."""
-    found: list[Change] = [
+    found: list[StateChange] = [
         change
         for one in up(picture)
         for change in one.changes

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.letters import invalid, letter, write
-from unlost.dlq.edit.change import Change, FunctionChange, PatchChange
+from unlost.dlq.edit.change import EventChange, FunctionChange, PatchChange
 from unlost.dlq.edit.editing import EditReport, edit, rehearse
 from unlost.dlq.record.containment import alternatives
 from unlost.dlq.record.letter import Letter
@@ -333,7 +333,7 @@ def patch(**values: object) -> PatchChange:
     return PatchChange(json.dumps([{"op": "replace", "path": "/payload", "value": values}]).encode())
 
 
-async def edit_some(store: LetterStore, change: Change, **wanted: object) -> EditReport:
+async def edit_some(store: LetterStore, change: EventChange, **wanted: object) -> EditReport:
     return await edit(store, Selection(**wanted), change, by="ana", why="a typing error", about="test")  # type: ignore[arg-type]
 
 

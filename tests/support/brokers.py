@@ -415,7 +415,7 @@ class RabbitStreamBroker(RabbitBroker):
     def source(self, name: str = "", *, start_from: Literal["oldest", "now"] = "oldest") -> Source:
         text = self.address.replace(f"/{self.queue}?", f"/{name or self.queue}?")
         address = read_address(text, what="QUEUE", port=5672, options=rabbitmq.OPTIONS)
-        group = rabbitmq_stream.Group(self.cursors, GROUP, start_from)
+        group = rabbitmq_stream.ReadingGroup(self.cursors, GROUP, start_from)
         return rabbitmq_stream.RabbitStream(rabbitmq.options_of(address, max_events=1_000), group, self.gaps)
 
 

@@ -27,7 +27,7 @@ from unlost.listener.source.brokers.address import BrokerAddress
 from unlost.listener.source.brokers.errors import library_errors, within
 from unlost.listener.source.brokers.jetstream_connection import OPEN_SECONDS, connected, stream_of
 from unlost.listener.source.brokers.jetstream_session import JetStreamSession
-from unlost.listener.source.brokers.overtaken import StreamState, removed_between
+from unlost.listener.source.brokers.overtaken import ConsumerState, removed_between
 from unlost.listener.source.feed.gaps import Declare
 
 OPTIONS = ("ack_wait", "creds", "durable", "filter", "ordered")
@@ -115,7 +115,7 @@ class JetStream:
         name, once = consumer.stream_name, f"{stream.created} {first}"
         return Dropped(first - read - 1, f"{name}@{read}", f"{name}@{first}", once)
 
-    async def _look(self, client: Client, before: StreamState, redelivered: deque[int]) -> None:
+    async def _look(self, client: Client, before: ConsumerState, redelivered: deque[int]) -> None:
         """Look for ever whether the stream's limits remove messages while this group lags behind."""
         manager, options = client.jsm(), self._options
         while True:
@@ -160,10 +160,10 @@ class JetStream:
         )
 
 
-def _state_of(stream: StreamInfo, consumer: ConsumerInfo) -> StreamState:
+def _state_of(stream: StreamInfo, consumer: ConsumerInfo) -> ConsumerState:
     delivered, first = consumer.delivered, stream.state.first_seq
     passed, deliveries = (0, 0) if delivered is None else (delivered.stream_seq, delivered.consumer_seq)
-    return StreamState(first, passed, deliveries, consumer.num_pending or 0, str(stream.created))
+    return ConsumerState(first, passed, deliveries, consumer.num_pending or 0, str(stream.created))
 
 
 def _unfit(consumer: ConsumerInfo, wanted: str | None) -> str:

@@ -11,7 +11,7 @@ from unlost.listener.ports.source import Dropped
 
 
 @dataclass(frozen=True, slots=True)
-class StreamState:
+class ConsumerState:
     """The state of a server at one moment: the stream's first message, the last one delivered, and all deliveries.
 
     ``pending``: how many messages are still to be delivered. ``stream``: which stream it is, also if one of the same
@@ -31,7 +31,7 @@ class StreamState:
 
 
 def removed_between(
-    before: StreamState, now: StreamState, stream: str, *, redelivered: int = 0, filtered: bool = False
+    before: ConsumerState, now: ConsumerState, stream: str, *, redelivered: int = 0, filtered: bool = False
 ) -> Dropped | None:
     """Return what was removed unread between two observations, if anything is known to be.
 

@@ -45,7 +45,7 @@ ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ReadingGroup:
     """The group that reads the stream, and where it begins if it has no cursor."""
 
     cursors: GroupCursors
@@ -60,7 +60,7 @@ class RabbitStream:
     partitioned = False
     resumes = True
 
-    def __init__(self, options: RabbitOptions, group: Group, declare: Declare) -> None:
+    def __init__(self, options: RabbitOptions, group: ReadingGroup, declare: Declare) -> None:
         """Make one. ``declare`` declares a gap."""
         self.name = options.name
         self._options = options

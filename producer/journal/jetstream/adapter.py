@@ -23,7 +23,7 @@ from unlost.producer.journal.jetstream.following import announce, follow
 from unlost.producer.journal.jetstream.lookup import number_of
 from unlost.producer.journal.jetstream.messages import bucket_of, id_key
 from unlost.producer.journal.jetstream.retention import last_to_drop
-from unlost.producer.journal.jetstream.session import Session
+from unlost.producer.journal.jetstream.session import JetStreamSession
 from unlost.producer.journal.jetstream.state import State, with_groups
 from unlost.producer.journal.jetstream.streams import Unfit
 from unlost.producer.journal.known import Plain, as_it_is
@@ -55,7 +55,7 @@ class JetStreamJournal:
         """``largest_body``: the bytes that the largest event may have. ``plain``: how bodies are compared."""
         self._address: JetStreamAddress = read_address(url)
         self._loop = LoopThread("journal in JetStream")
-        self._session = Session(self._address)
+        self._session = JetStreamSession(self._address)
         self._appender = Appender(self._session, plain)
         self._name = secrets.token_hex(8)
         try:

@@ -13,7 +13,7 @@ from unlost.producer.journal.jetstream.connection import KNOWN_IN_BATCH, WRONG_L
 from unlost.producer.journal.jetstream.history import Newest
 from unlost.producer.journal.jetstream.lookup import known_of
 from unlost.producer.journal.jetstream.messages import Message, key_of, message_id, message_of
-from unlost.producer.journal.jetstream.session import Session
+from unlost.producer.journal.jetstream.session import JetStreamSession
 from unlost.producer.journal.known import FIRST, Plain, judge
 from unlost.producer.journal.port import Accepted, Entry, JournalError, Placed, Written
 from unlost.producer.journal.publications import Publication, Publications, lines_of
@@ -33,7 +33,7 @@ class _Known(Exception):
 class Appender:
     """Appends to the stream of one session."""
 
-    def __init__(self, session: Session, plain: Plain) -> None:
+    def __init__(self, session: JetStreamSession, plain: Plain) -> None:
         self._session = session
         self._plain = plain
         self._met_known = False

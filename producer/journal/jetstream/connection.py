@@ -75,7 +75,7 @@ def in_doubt(error: BaseException) -> bool:
     return not isinstance(error, ValueError)
 
 
-class Connection:
+class JetStreamConnection:
     """A connection that is opened when it is first needed."""
 
     def __init__(self, address: JetStreamAddress, name: str) -> None:

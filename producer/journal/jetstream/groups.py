@@ -8,7 +8,7 @@ import msgspec
 
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.groups import Group
-from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS, NO_STREAM, Connection, Refused
+from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS, NO_STREAM, JetStreamConnection, Refused
 from unlost.producer.journal.jetstream.reading import Reader
 from unlost.producer.journal.jetstream.state import State, StateKept
 from unlost.producer.journal.jetstream.streams import StreamInfo, info_of
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class StreamGroups:
     """The groups of one journal. Raises errors of the library."""
 
-    def __init__(self, loop: LoopThread, connection: Connection, stream: str) -> None:
+    def __init__(self, loop: LoopThread, connection: JetStreamConnection, stream: str) -> None:
         self._loop = loop
         self._connection = connection
         self._stream = stream
@@ -66,7 +66,7 @@ def _without(state: State, name: str) -> State:
 def opened(url: str) -> Iterator[StreamGroups]:
     """Open an existing journal. Errors while it is open become ``JournalError``."""
     address = read_address(url)
-    loop, connection = LoopThread("journal in JetStream"), Connection(address, "unlost journal")
+    loop, connection = LoopThread("journal in JetStream"), JetStreamConnection(address, "unlost journal")
     try:
         yield StreamGroups(loop, connection, address.stream)
     except Refused as refused:

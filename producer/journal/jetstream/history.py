@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from unlost.producer.journal.jetstream.messages import Stored
+from unlost.producer.journal.jetstream.messages import StoredMessage
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline
 
 RANDOM_DIGITS = 8
@@ -33,7 +33,7 @@ def base_of(identity: str, first: int) -> Timeline:
     return Timeline(1, random, 1)
 
 
-def timelines_of(base: Timeline, oldest: Stored | None, beginnings: Sequence[Stored]) -> list[Timeline]:
+def timelines_of(base: Timeline, oldest: StoredMessage | None, beginnings: Sequence[StoredMessage]) -> list[Timeline]:
     """All timelines, from the oldest entry and from those that begin one."""
     begun = [one.timeline for one in beginnings]
     if oldest is None or oldest.timeline in begun:
@@ -41,7 +41,7 @@ def timelines_of(base: Timeline, oldest: Stored | None, beginnings: Sequence[Sto
     return [base, msgspec.structs.replace(oldest.timeline, first=1), *begun]
 
 
-class History:
+class JournalHistory:
     """See the module."""
 
     def __init__(self, identity: str, known: Sequence[Timeline], newest: Newest, now: float) -> None:

@@ -9,14 +9,14 @@ as if it were stored.
 import asyncio
 from collections.abc import Mapping
 
-from unlost.producer.journal.jetstream.connection import Ack, Connection, Refused
-from unlost.producer.journal.jetstream.messages import GOES_ON, ID, Stored, bucket_of, message_id
+from unlost.producer.journal.jetstream.connection import Ack, JetStreamConnection, Refused
+from unlost.producer.journal.jetstream.messages import GOES_ON, ID, StoredMessage, bucket_of, message_id
 from unlost.producer.journal.jetstream.reading import Reader
 
 NO_ROLLUPS = 10111
 
 
-async def number_of(connection: Connection, stream: str, key: bytes) -> int | None:
+async def number_of(connection: JetStreamConnection, stream: str, key: bytes) -> int | None:
     """The number of the first entry with this id, if the server still knows it."""
     headers = {ID: message_id(key), "Nats-Rollup": "none"}
     try:
@@ -29,8 +29,8 @@ async def number_of(connection: Connection, stream: str, key: bytes) -> int | No
 
 
 async def known_of(
-    connection: Connection, reader: Reader, stream: str, keys: Mapping[str, bytes]
-) -> dict[str, tuple[int, Stored | None]]:
+    connection: JetStreamConnection, reader: Reader, stream: str, keys: Mapping[str, bytes]
+) -> dict[str, tuple[int, StoredMessage | None]]:
     """The numbers of the ids that the server knows, and what is stored there, if it can be read."""
     numbers = await asyncio.gather(*(number_of(connection, stream, key) for key in keys.values()))
     known = [(event_id, number) for event_id, number in zip(keys, numbers, strict=True) if number is not None]

@@ -37,7 +37,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     mark: str
 
 
-class Stored(msgspec.Struct, frozen=True, gc=False):
+class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     """A message that was read. ``total``: the bytes of all bodies up to its own."""
 
     entry: Entry
@@ -86,7 +86,7 @@ def message_of(
     return Message(subject, {ID: known_as, HEADER: mark}, one.body, mark)
 
 
-def stored(number: int, mark: str | None, body: bytes) -> Stored | None:
+def stored(number: int, mark: str | None, body: bytes) -> StoredMessage | None:
     """What a message of the stream holds; None if a producer has not written it."""
     if mark is None:
         return None
@@ -94,7 +94,7 @@ def stored(number: int, mark: str | None, body: bytes) -> Stored | None:
         version, name, total, at, digest, event_id = mark.split(" ", 5)
         ordinal, random = name.split("-")
         entry = Entry(number, json.loads(event_id), bytes.fromhex(digest), body, float(at))
-        found = Stored(entry, Timeline(int(ordinal), random, number), int(total), mark)
+        found = StoredMessage(entry, Timeline(int(ordinal), random, number), int(total), mark)
     except ValueError:
         return None
     return found if version == VERSION and isinstance(entry.event_id, str) else None

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from unlost.producer.journal.entries import unreadable
-from unlost.producer.journal.jetstream.connection import NO_MESSAGE, Answer, Connection, Refused
-from unlost.producer.journal.jetstream.messages import ANY, BEGINS, Stored, mark_in, mark_in_text, stored
+from unlost.producer.journal.jetstream.connection import NO_MESSAGE, Answer, JetStreamConnection, Refused
+from unlost.producer.journal.jetstream.messages import ANY, BEGINS, StoredMessage, mark_in, mark_in_text, stored
 from unlost.producer.journal.port import Entry
 
 HEADERS_ROOM = 512
@@ -32,7 +32,7 @@ class Found(Answer):
 class Reader:
     """Reads one stream."""
 
-    def __init__(self, connection: Connection, stream: str) -> None:
+    def __init__(self, connection: JetStreamConnection, stream: str) -> None:
         self._connection = connection
         self._stream = stream
 
@@ -46,19 +46,19 @@ class Reader:
             return None
         return found.message
 
-    async def one(self, number: int) -> Stored | None:
+    async def one(self, number: int) -> StoredMessage | None:
         """The entry with this number; None if it is not there, or cannot be read."""
         found = await self.message({"seq": number})
         return None if found is None else _stored(found)
 
-    async def next(self, number: int, subject: str = ANY) -> tuple[int, Stored | None]:
+    async def next(self, number: int, subject: str = ANY) -> tuple[int, StoredMessage | None]:
         """The first message from this number on, with its number; 0 if there is none."""
         found = await self.message({"seq": number, "next_by_subj": f"{self._stream}.{subject}"})
         return (0, None) if found is None else (found.seq, _stored(found))
 
-    async def beginnings(self, number: int) -> list[Stored]:
+    async def beginnings(self, number: int) -> list[StoredMessage]:
         """The first entry of each timeline that begins from this number on."""
-        found: list[Stored] = []
+        found: list[StoredMessage] = []
         while True:
             number, one = await self.next(number, f"{BEGINS}.*")
             if not number:
@@ -112,5 +112,5 @@ class Reader:
             number = int((messages[-1].headers or {})["Nats-Sequence"])
 
 
-def _stored(message: RawMessage) -> Stored | None:
+def _stored(message: RawMessage) -> StoredMessage | None:
     return stored(message.seq, mark_in_text(message.hdrs), message.data)

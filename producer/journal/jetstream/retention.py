@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from unlost.producer.journal.groups import RetentionLimits
-from unlost.producer.journal.jetstream.messages import Stored
+from unlost.producer.journal.jetstream.messages import StoredMessage
 from unlost.producer.journal.jetstream.reading import Reader
 
 
@@ -16,7 +16,7 @@ async def last_to_drop(
     return max(old, await _last(reader, before, most, lambda one: one.total - len(one.entry.body) < total))
 
 
-async def _last(reader: Reader, before: int, most: int, is_to_go: Callable[[Stored], bool]) -> int:
+async def _last(reader: Reader, before: int, most: int, is_to_go: Callable[[StoredMessage], bool]) -> int:
     """The last number up to ``most`` of which this holds, if it holds of every one before."""
 
     async def goes(number: int) -> bool:

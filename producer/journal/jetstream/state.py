@@ -10,7 +10,7 @@ from unlost.producer.journal.jetstream.connection import (
     WRONG_LAST,
     WRONG_LAST_TOO,
     Ack,
-    Connection,
+    JetStreamConnection,
     Refused,
 )
 from unlost.producer.journal.jetstream.reading import Found
@@ -43,7 +43,7 @@ def with_groups(state: State, reported: list[Group]) -> State:
 class StateKept:
     """Reads and changes the state of one journal. A state of another journal, under the same name, is empty."""
 
-    def __init__(self, connection: Connection, stream: str, identity: str) -> None:
+    def __init__(self, connection: JetStreamConnection, stream: str, identity: str) -> None:
         self._connection = connection
         self._stream = stream
         self._identity = identity

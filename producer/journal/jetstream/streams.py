@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from unlost.producer.journal.jetstream.connection import NO_STREAM, Answer, Connection, Refused
+from unlost.producer.journal.jetstream.connection import NO_STREAM, Answer, JetStreamConnection, Refused
 from unlost.producer.journal.jetstream.messages import subjects_of
 from unlost.producer.journal.nats_address import JetStreamAddress
 from unlost.producer.journal.port import JournalError
@@ -59,12 +59,12 @@ def state_subject(stream: str) -> str:
     return f"{stream}.state"
 
 
-async def info_of(connection: Connection, stream: str) -> StreamInfo:
+async def info_of(connection: JetStreamConnection, stream: str) -> StreamInfo:
     """What the leader says about a stream."""
     return await connection.api(f"STREAM.INFO.{stream}", None, StreamInfo)
 
 
-async def prepared(connection: Connection, address: JetStreamAddress, largest_body: int) -> StreamInfo:
+async def prepared(connection: JetStreamConnection, address: JetStreamAddress, largest_body: int) -> StreamInfo:
     """Make the streams if they are missing, and check them. Raises ``Unfit``."""
     client = await connection.client()
     version = client.connected_server_version
@@ -104,7 +104,7 @@ def _state(address: JetStreamAddress) -> dict[str, Any]:
     }
 
 
-async def _made(connection: Connection, address: JetStreamAddress, config: Mapping[str, Any]) -> StreamInfo:
+async def _made(connection: JetStreamConnection, address: JetStreamAddress, config: Mapping[str, Any]) -> StreamInfo:
     name: str = config["name"]
     try:
         return await info_of(connection, name)

@@ -29,10 +29,10 @@ from unlost.producer.journal.port import (
     Written,
 )
 from unlost.producer.journal.postgres import statements
-from unlost.producer.journal.postgres.history import History
+from unlost.producer.journal.postgres.history import JournalHistory
 from unlost.producer.journal.postgres.retention import retire
 from unlost.producer.journal.postgres.rows import insert_some, looked_up, without_holes
-from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, Follower, Session, Use, in_doubt
+from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, Follower, PostgresSession, Use, in_doubt
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.starting import START_ATTEMPTS, START_DELAY, open_patiently
 
@@ -50,9 +50,9 @@ class PostgresJournal:
         self._plain = plain
         self._where = masked(url)
         self._loop = LoopThread("journal in PostgreSQL")
-        self._history = History(self._where)
-        self._writer = Session(url, self._history.begin_timeline)
-        self._reader = Session(url)
+        self._history = JournalHistory(self._where)
+        self._writer = PostgresSession(url, self._history.begin_timeline)
+        self._reader = PostgresSession(url)
         self._follower = Follower(url)
         self._met_known = False
         """The last commit contained known events, so the next one probably does, too."""
@@ -238,7 +238,7 @@ class PostgresJournal:
         """See ``Journal``."""
         self._loop.close(self._writer.cut, self._reader.cut)
 
-    def _do(self, session: Session, what: str, use: Use[T]) -> T:
+    def _do(self, session: PostgresSession, what: str, use: Use[T]) -> T:
         try:
             return self._loop.run(session.call(use))
         except LIBRARY_ERRORS as error:

@@ -10,13 +10,13 @@ from unlost.producer.journal.groups import Group
 from unlost.producer.journal.loop_thread import LoopThread
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.postgres import statements
-from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, Session
+from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, PostgresSession
 
 
 class ServerGroups:
     """The groups of one journal. Raises errors of the library."""
 
-    def __init__(self, loop: LoopThread, session: Session) -> None:
+    def __init__(self, loop: LoopThread, session: PostgresSession) -> None:
         self._loop = loop
         self._session = session
 
@@ -43,7 +43,7 @@ class ServerGroups:
 @contextmanager
 def opened(url: str) -> Iterator[ServerGroups]:
     """Open an existing journal. Errors while it is open become ``JournalError``."""
-    loop, session = LoopThread("journal in PostgreSQL"), Session(url)
+    loop, session = LoopThread("journal in PostgreSQL"), PostgresSession(url)
     try:
         yield ServerGroups(loop, session)
     except asyncpg.UndefinedTableError:

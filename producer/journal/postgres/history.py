@@ -20,7 +20,7 @@ class _Seen(NamedTuple):
     read_up_to: int
 
 
-class History:
+class JournalHistory:
     """The history of one journal, as one producer has read it."""
 
     def __init__(self, where: str) -> None:

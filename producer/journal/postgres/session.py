@@ -36,7 +36,7 @@ def in_doubt(error: BaseException) -> bool:
     return isinstance(error, LOST) and not isinstance(error, ValueError)
 
 
-class Session:
+class PostgresSession:
     """One connection, opened when it is first needed. ``opened`` prepares each new one."""
 
     def __init__(self, url: str, opened: Callable[[asyncpg.Connection], Awaitable[None]] | None = None) -> None:

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.letters import invalid, letter
-from unlost.dlq.edit.change import CannotEdit, Change, FunctionChange, PatchChange
+from unlost.dlq.edit.change import CannotEdit, EventChange, FunctionChange, PatchChange
 from unlost.dlq.edit.versions import proposed
 from unlost.dlq.record.letter import Letter
 from unlost.dlq.record.letter_state import OPEN, Edit, Record
@@ -30,7 +30,7 @@ def renamed(event: dict[str, Any]) -> dict[str, Any]:
 MORE, RENAMED = FunctionChange("shop:more", more), FunctionChange("shop:renamed", renamed)
 
 
-def run(one: Letter, *changes: Change) -> tuple[list[Edit], list[dict[str, Any]]]:
+def run(one: Letter, *changes: EventChange) -> tuple[list[Edit], list[dict[str, Any]]]:
     """The versions that these changes make, one after the other."""
     history: list[Record] = []
     made: list[Edit] = []
@@ -117,7 +117,7 @@ def test_what_is_no_event_may_be_replaced_as_a_whole() -> None:
         (FunctionChange("shop:f", lambda payload: 1 / 0), "ZeroDivisionError"),
     ],
 )
-def test_what_makes_no_event_is_refused_with_the_reason(change: Change, why: str) -> None:
+def test_what_makes_no_event_is_refused_with_the_reason(change: EventChange, why: str) -> None:
     with pytest.raises(CannotEdit, match=why):
         run(letter("a"), change)
     with pytest.raises(CannotEdit, match="no JSON object"):

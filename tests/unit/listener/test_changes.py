@@ -23,7 +23,7 @@ from unlost.listener.core.facts import (
     StoringResumed,
 )
 from unlost.listener.core.gap import Gap
-from unlost.listener.observe.changes import ALIKE_SECONDS, MOST, Change, Changes
+from unlost.listener.observe.changes import ALIKE_SECONDS, MOST, Changes, StateChange
 
 
 def shown(*facts, apart: float = 1.0) -> Changes:
@@ -60,9 +60,9 @@ def test_what_repeats_itself_is_one_entry_though_other_things_happen_between():
         BreakerChanged("redis", "closed"),
     ] * 3
     assert shown(*flapping, EventsTakenOver(["x", "y"])).lately() == [
-        Change(106.0, "breaker_changed", "redis open", 3, 100.0),
-        Change(108.0, "breaker_changed", "redis closed", 3, 102.0),
-        Change(109.0, "events_taken_over", "", 2, 109.0),
+        StateChange(106.0, "breaker_changed", "redis open", 3, 100.0),
+        StateChange(108.0, "breaker_changed", "redis closed", 3, 102.0),
+        StateChange(109.0, "events_taken_over", "", 2, 109.0),
     ]
     assert len(shown(*flapping, apart=ALIKE_SECONDS).lately()) == 6
 

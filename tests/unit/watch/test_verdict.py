@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from unlost.listener.core.pause import Pause
-from unlost.listener.observe.changes import Change
+from unlost.listener.observe.changes import StateChange
 from unlost.ops.watch.picture import DatabaseState, FailureGroup, LetterFile, Listener, Mark, Picture, Producer, Rates
 from unlost.ops.watch.problem import age
 from unlost.ops.watch.query import named
@@ -46,8 +46,8 @@ def letters(reason: str = "exhausted", stage: str = "handle", error: str = "KeyE
     return {"letter_files": (LetterFile(path="x/f", waiting=2, oldest_waiting_at=400.0, kinds=(kind,)),)}
 
 
-def changed(what: str, detail: str = "", times: int = 1, at: float = 995.0) -> tuple[Change, ...]:
-    return (Change(at, what, detail, times, at - 4.0),)
+def changed(what: str, detail: str = "", times: int = 1, at: float = 995.0) -> tuple[StateChange, ...]:
+    return (StateChange(at, what, detail, times, at - 4.0),)
 
 
 NOT_CONFIRMED = ("claims: PostgreSQL has not confirmed this listener for some seconds",)
