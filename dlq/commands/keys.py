@@ -41,7 +41,8 @@ def keys(settings: LetterSettings, *, as_json: bool, limit: int, unmasked: bool)
         for one in found:
             age, behind = max(0.0, time.time() - one["since"]), one["letters"] - 1
             first = f"{one['reason'] or 'not listed yet'} {one['error_type'] or ''}".strip()
-            say(f"{one['order_key']}: for {age:,.0f} s, by {one['event_id']} ({first}), {behind:,} behind it")
+            stops = "; nothing is read meanwhile" if one["stops"] else ""
+            say(f"{one['order_key']}: for {age:,.0f} s, by {one['event_id']} ({first}), {behind:,} behind it{stops}")
         say(f"{counted(len(found), 'blocked key')}" if found else "no key is blocked")
         return 0
 

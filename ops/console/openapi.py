@@ -54,7 +54,7 @@ LETTER = record({
 })  # fmt: skip
 KEY = record({
     "order_key": TEXT, "since": NUMBER, "letters": WHOLE, "letter_id": either(TEXT, OR_NULL), "event_id": TEXT,
-    **{name: either(TEXT, OR_NULL) for name in ("reason", "status", "error_type")},
+    **{name: either(TEXT, OR_NULL) for name in ("reason", "status", "error_type")}, "stops": either(TRUTH, OR_NULL),
 })  # fmt: skip
 GROUP = record({
     "fingerprint": TEXT, "reason": TEXT, "error_type": TEXT, "message": TEXT, "first_at": TEXT, "last_at": TEXT,

@@ -239,7 +239,10 @@ async def test_a_letter_in_the_list_says_whether_it_stops_reading(database: Data
     assert found == stops
     await fleet.put(found)
     assert await fleet.store.any_stops(unsaid=False)
+    (key,) = await fleet.letters.keys(9)
+    assert (key["event_id"], key["letters"], key["stops"]) == ("e1", 3, True), "one of those behind the first stops"
     await fleet.letters.change(Selection(ids=("e3",)), "archived", "old", "me", followers_go=True)
+    assert (await fleet.letters.keys(9))[0]["stops"] is None
     assert not await fleet.store.any_stops(unsaid=False)
 
 

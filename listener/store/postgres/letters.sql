@@ -163,10 +163,10 @@ SELECT count(*) FROM unlost.letters l WHERE {selected}
 -- name: keys
 -- Blocked keys, the longest blocked first, each with its letters in all and the first of them.
 WITH keys AS (
-    SELECT order_key, count(*) AS letters, min(buried_at) AS since, min(place) AS first
+    SELECT order_key, count(*) AS letters, min(buried_at) AS since, min(place) AS first, bool_or(stops) AS stops
     FROM unlost.buried WHERE order_key IS NOT NULL GROUP BY order_key)
 SELECT k.order_key, k.letters, extract(epoch FROM k.since)::float8 AS since, b.letter_id, b.event_id, l.reason, l.status,
-    l.error_type
+    l.error_type, k.stops
 FROM (SELECT * FROM keys ORDER BY since LIMIT $1) k
 JOIN unlost.buried b ON b.order_key = k.order_key AND b.place = k.first
 LEFT JOIN unlost.letters l ON l.letter_id = b.letter_id

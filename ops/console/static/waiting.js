@@ -93,7 +93,7 @@ function row(one) {
 function key(one) {
   const event = h("a", {href: one.letter_id ? `#/letters/letter/${encodeURIComponent(one.letter_id)}` : `#/events/${encodeURIComponent(one.event_id)}`, "data-key": `key ${one.event_id}`}, one.event_id);
   return h("tr", {}, h("td", {class: "id"}, one.order_key), h("td", {}, time(one.since), ` (${one.age})`),
-    h("td", {class: "id"}, event, h("div", {class: "detail"}, [one.reason ?? "not listed yet", one.error_type, one.status].filter(Boolean).join(", "))),
+    h("td", {class: "id"}, event, h("div", {class: "detail"}, [one.reason ?? "not listed yet", one.error_type, one.status, one.stops && "nothing is read meanwhile"].filter(Boolean).join(", "))),
     h("td", {class: "number"}, count(one.letters - 1)));
 }
 
