@@ -178,7 +178,7 @@ async def test_nobody_holds_it(place: Place) -> None:
     assert await place.listener().claim([ask("e")], take_over=False) == [Won(1, 0)]
 
 
-async def test_what_is_known_of_one_store_is_not_known_of_another(place: Place) -> None:
+async def test_records_of_one_store_are_not_used_for_another(place: Place) -> None:
     claims = place.listener()
     if not isinstance(claims, RedisClaims | SimulatedRedisClaims):
         return
@@ -306,7 +306,7 @@ async def test_a_suspect_that_was_given_back_or_is_mine_still_is_one(place: Plac
     assert await a.claim([ask("e")], take_over=1) == [Won(3, 1)]
 
 
-async def test_what_is_replicated_stays_the_suspect_that_it_was(place: Place) -> None:
+async def test_a_replicated_claim_keeps_its_takeovers_and_company(place: Place) -> None:
     a, b = place.listener("a", lease=SHORT), place.listener("b")
     assert (
         await a.replicate([HeldClaim("e", ask("e").digest, 4, 3, 2, 1), HeldClaim("f", ask("f").digest, 4, 3, 2, 4)])

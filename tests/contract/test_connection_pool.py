@@ -185,7 +185,7 @@ async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url
     await connections.close()
 
 
-async def test_what_is_not_needed_any_more_is_closed(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_are_closed(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = pool()
     old, used = await connections.acquire(), await connections.acquire()
     await connections.release(old)

@@ -103,7 +103,7 @@ HANDLER_MAY_NOT = [
     [("listener", LISTENER_MAY_NOT), ("console", CONSOLE_MAY_NOT), ("handler", HANDLER_MAY_NOT)],
     ids=KINDS,
 )
-async def test_what_a_role_does_not_need_is_refused(roles: Roles, kind: str, statements: list[str]):
+async def test_a_role_is_refused_what_it_does_not_need(roles: Roles, kind: str, statements: list[str]):
     connection = await asyncpg.connect(roles.as_role(kind))
     try:
         for statement in statements:

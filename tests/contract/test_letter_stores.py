@@ -173,7 +173,9 @@ async def test_sums_are_of_what_is_selected(store: LetterStore) -> None:
     assert (await store.statistics(some)).letters == 1
 
 
-async def test_what_is_put_aside_is_listed_with_who_did_it_and_comes_back(store: LetterStore) -> None:
+async def test_archived_and_quarantined_letters_are_listed_with_their_author_and_can_be_restored(
+    store: LetterStore,
+) -> None:
     orders = Selection(types=frozenset({"order"}))
     assert await store.change(orders, "archived", "test orders", "anna@desk") == 2
     assert await store.change(orders, "archived", "again", "anna@desk") == 0

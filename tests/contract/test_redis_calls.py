@@ -89,7 +89,7 @@ async def test_where_opening_fails_whoever_waits_tries_it_too() -> None:
         await client.aclose()
 
 
-async def test_who_gives_up_leaves_no_answer_to_whoever_comes_next(calls: RedisCalls) -> None:
+async def test_a_cancelled_call_leaves_no_reply_to_the_next_one(calls: RedisCalls) -> None:
     before = await connection_of(calls)
     asking = asyncio.create_task(calls.ask(_as_it_came, "ECHO", "mine"))
     await asyncio.sleep(0)  # now the request is sent

@@ -142,7 +142,7 @@ async def test_a_former_primary_is_made_anew_and_may_lead_again(pair: PostgresPa
     pair.follow()
 
 
-async def test_who_leads_is_known_after_a_restart(pair: PostgresPair) -> None:
+async def test_the_leading_server_is_known_after_a_restart(pair: PostgresPair) -> None:
     pair.primary.sql("create table kept (name text)", "unlost")
     pair.primary.kill()
     pair.promote()

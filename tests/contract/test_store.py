@@ -264,7 +264,7 @@ async def test_which_are_settled(server: Real | Simulated) -> None:
     assert await store.settled([ClaimRequest("dead", other)]) == {"dead": Dead(False)}
 
 
-async def test_what_is_buried_becomes_no_row(server: Real | Simulated) -> None:
+async def test_a_buried_event_is_not_inserted(server: Real | Simulated) -> None:
     async def never(connection: object) -> None:
         raise AssertionError("the work of a buried event was done")
 
@@ -572,9 +572,7 @@ async def test_ten_migrating_at_once_do_not_collide(database_url: str, kind: Con
 
 
 @pytest.mark.database("empty")
-async def test_who_migrates_waits_for_another_longer_than_for_an_answer(
-    database_url: str, kind: ConnectionKind
-) -> None:
+async def test_a_migration_waits_for_another_longer_than_for_an_answer(database_url: str, kind: ConnectionKind) -> None:
     database, other = Database(database_url, timeout=1.0, kind=kind), await asyncpg.connect(database_url)
     await other.execute("SELECT pg_advisory_lock($1)", LOCK)
     migrating = asyncio.create_task(migrate(database))

@@ -168,7 +168,7 @@ async def test_a_handlers_own_transactions_are_parts_of_one_that_has_begun(
 
 
 @begun_with_the_commit
-async def test_who_rests_holds_nothing(
+async def test_a_pipeline_at_rest_holds_no_transaction(
     database: Database, store: PostgresRows, transactions: TransactionPipeline
 ) -> None:
     await store.insert_with(row("a"), nothing, transactions)

@@ -73,7 +73,7 @@ def test_either_secret_of_a_sender_publishes_and_a_retry_is_a_duplicate(signing:
         ({"key": "x" * 257}, "256"),
     ],
 )
-def test_what_is_not_signed_now_by_a_sender_is_refused(signing: RunningProducer, changes: dict, why: str):
+def test_a_request_without_a_current_signature_is_refused(signing: RunningProducer, changes: dict, why: str):
     ago = changes.get("ago")
     changes = changes if ago is None else {"at": time.time() - ago}  # from now, not from when tests were collected
     answer = post(signing, **{"key": f"bad_{secrets.token_hex(4)}", **changes})

@@ -120,9 +120,7 @@ WIRES = {
 
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_what_is_wrong_with_a_certificate_is_one_sentence(
-    wire: str, fault: str, ours: Authority, others: Authority
-):
+async def test_a_bad_certificate_is_reported_in_one_sentence(wire: str, fault: str, ours: Authority, others: Authority):
     says, is_postgres = WIRES[wire]
     async with tls_before(wrong(fault, ours, others), postgres=is_postgres) as port:
         async with asyncio.timeout(10):

@@ -471,7 +471,7 @@ def named(name: str, payload: str = "1") -> Publication:
 
 
 @SIZES
-def test_what_comes_in_one_piece_is_placed_as_each_of_it_would_be(journal: Journal) -> None:
+def test_lines_of_one_text_are_placed_like_single_publications(journal: Journal) -> None:
     some = [named(name + str(number), '{"a":"é"}' if number % 3 else "7") for number in range(3) for name in NAMES]
     loose = [named(f"loose-{number}") for number in range(2)]
     written = journal.append([loose[:1], piece(*some), piece(named("alone")), [], loose[1:]], 1.0)
@@ -489,7 +489,7 @@ def test_what_comes_in_one_piece_is_placed_as_each_of_it_would_be(journal: Journ
 
 @SIZES
 @pytest.mark.parametrize("redeliver", [False, True])
-def test_of_one_piece_some_are_known_or_come_twice(journal: Journal, redeliver: bool) -> None:
+def test_known_and_repeated_lines_of_one_text_are_not_stored_again(journal: Journal, redeliver: bool) -> None:
     again = "redelivered" if redeliver else "duplicate"
     known = [named(f"known-{number}") for number in range(20)]
     new = [named(f"new-{number}") for number in range(30)]

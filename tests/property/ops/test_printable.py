@@ -42,7 +42,7 @@ def test_nothing_that_is_not_printable_passes(text: str):
 
 
 @given(st.text(alphabet=st.characters(categories=("L", "N", "P", "S"))))
-def test_what_is_printable_stays_as_it_is(text: str):
+def test_printable_text_is_unchanged(text: str):
     assert printable(text) == printable_lines(text) == text
 
 

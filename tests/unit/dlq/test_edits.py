@@ -48,7 +48,7 @@ def test_a_function_gets_the_payload_or_the_event_and_each_version_names_its_bas
     assert events[1] == {"event_id": "a", "payload": {"n": 2}, "more": [1], "type": "order.created"}
 
 
-def test_what_is_repeated_starts_where_it_started_and_makes_no_second_version() -> None:
+def test_a_repeated_edit_makes_no_second_version() -> None:
     append = patch(
         {"op": "add", "path": "/payload/tags", "value": []}, {"op": "add", "path": "/payload/tags/-", "value": 1}
     )
@@ -95,7 +95,7 @@ def test_an_event_without_payload_or_id_stays_the_same_event() -> None:
     assert events == [{"event_id": "c0ffee", "n": 2}]
 
 
-def test_what_is_no_event_may_be_replaced_as_a_whole() -> None:
+def test_a_letter_without_an_event_may_be_replaced_as_a_whole() -> None:
     whole = patch({"op": "replace", "path": "", "value": {"event_id": "d", "payload": 1}})
     assert run(invalid("d", b"\xffno json"), whole)[1] == [{"event_id": "d", "payload": 1}]
     doubled = invalid("d", b'{"event_id": "d", "payload": 1, "payload": 2}')

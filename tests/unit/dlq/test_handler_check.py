@@ -19,7 +19,9 @@ SHOP, OTHER = "shop:handle", "shop:other"
         (None, [], [None]),
     ],
 )
-def test_who_has_it_may_go_on(mine: str | None, live: list[tuple[str, str | None]], letters: list[str | None]) -> None:
+def test_a_replay_with_the_groups_handler_is_allowed(
+    mine: str | None, live: list[tuple[str, str | None]], letters: list[str | None]
+) -> None:
     assert refusal(mine, live, letters) == ""
 
 

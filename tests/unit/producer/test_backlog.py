@@ -24,7 +24,7 @@ async def test_who_starts_at_the_same_place_reads_the_same_once():
     assert sorted(journal.asked) == [*range(0, NEWEST, PIECE), NEWEST]
 
 
-async def test_who_stands_within_a_piece_goes_on_from_there():
+async def test_a_reader_within_a_piece_continues_there():
     journal = NumberedFrames()
     backlog = Backlog(journal.read)
     await backlog.after(20)

@@ -29,5 +29,5 @@ def test_event_type_is_the_type_where_it_can_be_one_and_there_is_no_other(one: b
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b"\xff"])
-def test_what_cannot_be_read_is_the_same_as_nothing(body: bytes) -> None:
+def test_unreadable_bodies_equal_nothing(body: bytes) -> None:
     assert not same_value(body, body)

@@ -71,7 +71,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     scene.journal.close()
 
 
-async def test_what_comes_during_a_commit_shares_the_next(scene: Scene) -> None:
+async def test_publications_during_a_commit_share_the_next_one(scene: Scene) -> None:
     first = scene.place("a")
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -67,6 +67,6 @@ def test_a_function_is_one_route() -> None:
     ]
 
 
-def test_what_a_listener_refuses_is_refused() -> None:
+def test_the_listing_refuses_what_a_listener_refuses() -> None:
     assert "overlap, and neither is more specific" in shown(f"{__name__}:odd", code=2)
     assert "name a handler" in shown(code=2)

@@ -143,7 +143,9 @@ def same(payload: object) -> object:
         ([("o", 0, same)], "versions begin with 1"),
     ],
 )
-def test_what_makes_no_chain_ends_the_start(declared: list[tuple[str, int, Callable[..., Any]]], why: str) -> None:
+def test_upcasts_that_make_no_chain_end_the_start(
+    declared: list[tuple[str, int, Callable[..., Any]]], why: str
+) -> None:
     app = App()
     app.on("o")(same)
     for event_type, version, function in declared:
