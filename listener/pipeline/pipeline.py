@@ -71,14 +71,11 @@ class Pipeline:
         queue: BatchQueue[InFlight] = BatchQueue()
         self._manager = manager
         self._clocks = clocks
-        affinity = PeerAffinity(queue, peer_wait=policy.peer_wait)
+        self._affinity = affinity = PeerAffinity(queue, peer_wait=policy.peer_wait)
         self._policy = policy
         self._keys_of_types = handler.key_of_type if handler is not None and handler.keys else None
-        policies = handler.after_letters if handler is not None else {}
-        self._after_letter = nearest_policy(
-            policy.after_letter, handler.after_letter_of_type if handler is not None and policies else None
-        )
-        self._affinity = affinity
+        of_types = handler.after_letter_of_type if handler is not None and handler.after_letters else None
+        self._after_letter = nearest_policy(policy.after_letter, of_types)
         self._segment_length = policy.events_in_a_row(handled=handler is not None)
         self.inlets: list[Inlet] = []
         self.intake = Intake(policy=policy, affinity=affinity, clocks=clocks, facts=facts, turn_came=self._turn_came)
@@ -97,10 +94,6 @@ class Pipeline:
             clocks=clocks, facts=facts,
         )  # fmt: skip
         self.store_watch = StoreWatch(store=store, breaker=store_breaker, clocks=clocks, facts=facts, rng=rng)
-        self.key_watch = KeyWatch(
-            store=store, stops="stop" in (policy.after_letter, *policies.values()),
-            unsaid=policy.after_letter == "stop", facts=facts,
-        )  # fmt: skip
         self._join_stages(
             queue, store=store, store_breaker=store_breaker, effects=effects, handler=handler, facts=facts, rng=rng,
             refuse=refuse,
@@ -112,6 +105,11 @@ class Pipeline:
     ) -> None:  # fmt: skip
         """Make the stages through which each event goes: claiming, then work and storing, then the orderly stop."""
         manager, policy, clocks = self._manager, self._policy, self._clocks
+        policies = handler.after_letters if handler is not None else {}
+        self.key_watch = KeyWatch(
+            store=store, stops="stop" in (policy.after_letter, *policies.values()),
+            unsaid=policy.after_letter == "stop", facts=facts,
+        )  # fmt: skip
         settled_before = SettledBefore(
             manager=manager, store=store, intake=self.intake, settling=self.settling, standby=self.standby,
             clocks=clocks,
