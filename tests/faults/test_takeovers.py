@@ -1,6 +1,7 @@
 """Events of a dead owner are taken over by halves, so that the one that kills condemns only itself."""
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -54,8 +55,9 @@ async def take_a_second(event: Delivery) -> None:
 
 async def test_ten_innocent_suspects_of_a_slow_handler_run_in_two_groups(servers: dict):
     servers["handler"] = f"{__name__}:take_a_second"
-    async with resuming_source() as source, running_listener(ws_url=source.url, **servers) as one:
-        await source.publish(*INNOCENT)
+    async with resuming_source() as source, contextlib.AsyncExitStack() as stack:
+        await source.publish(*INNOCENT)  # before anybody reads, so that they are claimed together and lapse together
+        one = await stack.enter_async_context(running_listener(ws_url=source.url, **servers))
         await one.heard.until(lambda _: len(RUNS.begun) == len(INNOCENT))
         await one.crash()
         SLOW.clear()
