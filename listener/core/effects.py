@@ -54,7 +54,8 @@ class NewEffect(msgspec.Struct, frozen=True):
 class Effect(msgspec.Struct, frozen=True):
     """An effect that is to be delivered now. ``key`` is the same in every attempt; ``attempts`` have failed so far.
 
-    ``unreadable``: why a codec cannot decode it, so that it cannot be sent.
+    ``unreadable``: why a codec cannot decode it, so that it cannot be sent. ``taken_until``: when its lease ends, by
+    PostgreSQL's clock. Its outcome is not recorded once it has been taken anew.
     """
 
     event_id: str
@@ -67,6 +68,7 @@ class Effect(msgspec.Struct, frozen=True):
     body: bytes
     attempts: int
     unreadable: str = ""
+    taken_until: float = 0.0
 
 
 class DeliveryOutcome(msgspec.Struct, frozen=True):

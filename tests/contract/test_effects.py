@@ -67,7 +67,7 @@ async def test_effects_are_committed_with_the_row(bed: Bed) -> None:
     one, two = sorted(await taken(bed.a), key=lambda effect: effect.number)
     assert one == Effect(
         "e", 1, key_of("unlost", "e", 1), "post", "https://a/1", "a", {"content-type": "application/json"},
-        b'{"id":"e"}', 0,
+        b'{"id":"e"}', 0, taken_until=one.taken_until,
     )  # fmt: skip
     assert (two.number, two.host) == (2, "b:8443")
 
@@ -94,6 +94,19 @@ async def test_one_listener_at_a_time_holds_an_effect_until_its_lease_ends(bed: 
     await bed.a.delivered(held)
     await bed.b.failed(again, "no", wait=0, counts=True)
     assert await bed.run("select status, attempts from unlost.effects") == [("delivered", 1)], "whoever delivers it"
+
+
+async def test_a_late_outcome_gives_back_nothing_that_the_same_listener_has_taken_anew(bed: Bed) -> None:
+    await bed.store("e", "https://a/1")
+    (held,) = await taken(bed.a)
+    await bed.run("update unlost.effects set leased_until = now() returning 1")
+    (again,) = await taken(bed.a)
+    await bed.a.failed(held, "late", wait=0, counts=True)
+    await bed.a.buried(held, "letter", "late")
+    assert await bed.run("select status, attempts, owner from unlost.effects") == [("waiting", 0, "a")]
+    assert await taken(bed.b) == [], "it is being delivered"
+    await bed.a.failed(again, "no", wait=0, counts=True)
+    assert await bed.run("select attempts, owner from unlost.effects") == [(1, "")]
 
 
 async def test_a_failed_effect_comes_back_after_its_pause(bed: Bed) -> None:

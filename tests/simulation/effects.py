@@ -72,7 +72,7 @@ class EffectTable:
         ][:most]  # fmt: skip
         for one in ready:
             one.owner, one.until = token, now + lease
-        return [one.effect for one in ready]
+        return [msgspec.structs.replace(one.effect, taken_until=one.until) for one in ready]
 
     def delivered(self, place: Place) -> None:
         """Mark it."""
@@ -81,10 +81,10 @@ class EffectTable:
             found.status, found.owner = "delivered", ""
             self._hooks.effect_marked(found.effect.key)
 
-    def failed(self, place: Place, token: str, wait: float, counts: bool) -> None:
-        """Give it back, if it is still one's own."""
+    def failed(self, place: Place, token: str, until: float, wait: float, counts: bool) -> None:
+        """Give it back, if it is still one's own, by the same taking."""
         found = self.rows.get(place)
-        if found is not None and found.owner == token and found.status == "waiting":
+        if found is not None and (found.owner, found.until) == (token, until) and found.status == "waiting":
             found.effect = msgspec.structs.replace(found.effect, attempts=found.effect.attempts + counts)
             found.due_at, found.owner, found.until = self._clock() + wait, "", float("-inf")
 
@@ -107,8 +107,9 @@ class SimulatedEffects:
         await self._ask(f"delivered {effect.event_id}", lambda: self._table.delivered((effect.event_id, effect.number)))
 
     async def failed(self, effect: Effect, why: str, *, wait: float, counts: bool) -> None:
-        place = effect.event_id, effect.number
-        await self._ask(f"failed {effect.event_id}", lambda: self._table.failed(place, self._token, wait, counts))
+        place, until = (effect.event_id, effect.number), effect.taken_until
+        failed = f"failed {effect.event_id}"
+        await self._ask(failed, lambda: self._table.failed(place, self._token, until, wait, counts))
 
     async def buried(self, effect: Effect, letter_id: str, why: str) -> None:
         raise AssertionError("there are more attempts than the receiver refuses")

@@ -6,6 +6,7 @@ from weakref import WeakSet
 
 import msgspec
 
+from tests.simulation.effects import EffectTable
 from tests.simulation.listener import Disk
 from tests.simulation.ordered import OrderedHealing
 from tests.simulation.postgres import PostgresMemory
@@ -222,6 +223,14 @@ def _letters_say_no_policy(real: Any) -> Any:
     return write
 
 
+def _late_outcomes_count(real: Any) -> Any:
+    def failed(self: EffectTable, place: Any, token: str, until: float, wait: float, counts: bool) -> None:
+        found = self.rows.get(place)
+        real(self, place, token, until if found is None else found.until, wait, counts)
+
+    return failed
+
+
 ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "order-claims-all": (
         "a listener claims all events of a key at once",
@@ -309,6 +318,10 @@ ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "order-letters-without-policy": (
         "a letter does not say that it stops reading, as its route wants",
         [(Disk, "write", _letters_say_no_policy)],
+    ),
+    "order-effect-given-back-late": (
+        "a late outcome gives back an effect that its listener has taken anew",
+        [(EffectTable, "failed", _late_outcomes_count)],
     ),
     "order-refused-is-stored": ("a refused row counts as stored", [(Storing, "stored", _refused_is_stored)]),
 }

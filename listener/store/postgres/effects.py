@@ -76,15 +76,17 @@ class PostgresEffects:
         """See ``EffectRows``."""
         async with self._database.acquire("recording an effect that failed") as connection:
             await connection.execute(
-                self._sql["failed"], effect.event_id, effect.number, self._token, self._kept(why), wait, counts
-            )
+                self._sql["failed"], effect.event_id, effect.number, self._token, self._kept(why), wait, counts,
+                effect.taken_until,
+            )  # fmt: skip
 
     async def buried(self, effect: Effect, letter_id: str, why: str) -> None:
         """See ``EffectRows``."""
         async with self._database.acquire("recording the letter of an effect") as connection:
             await connection.execute(
-                self._sql["buried"], effect.event_id, effect.number, self._token, self._kept(why), letter_id
-            )
+                self._sql["buried"], effect.event_id, effect.number, self._token, self._kept(why), letter_id,
+                effect.taken_until,
+            )  # fmt: skip
 
     async def revive(self, event_id: str, number: int, *, lease: float) -> Effect | str:
         """See ``EffectRows``."""
@@ -115,9 +117,10 @@ class PostgresEffects:
         return _text(why) if self._codec is None else WITHHELD
 
     def _effect(self, row: asyncpg.Record) -> Effect:
-        event_id, number, kind, url, host, headers, body, attempts = row
+        event_id, number, kind, url, host, headers, body, attempts, until = row
         known = msgspec.json.decode(headers, type=dict[str, str])
-        effect = Effect(event_id, number, self._key(event_id, number), kind, url, host, known, body, attempts)
+        key = self._key(event_id, number)
+        effect = Effect(event_id, number, key, kind, url, host, known, body, attempts, taken_until=until)
         return effect if self._codec is None or not is_coded(body) else _decoded(effect, self._codec)
 
 

@@ -22,7 +22,8 @@ WITH due AS MATERIALIZED (
     ORDER BY e.due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
 UPDATE unlost.effects e SET owner = $1, leased_until = clock_timestamp() + make_interval(secs => $2)
 FROM due WHERE e.event_id = due.event_id AND e.number = due.number
-RETURNING e.event_id, e.number, e.kind, e.url, e.host, e.headers, e.body, e.attempts
+RETURNING e.event_id, e.number, e.kind, e.url, e.host, e.headers, e.body, e.attempts,
+    extract(epoch FROM e.leased_until)::float8 AS taken_until
 
 -- name: delivered
 UPDATE unlost.effects SET
@@ -31,23 +32,27 @@ UPDATE unlost.effects SET
 WHERE event_id = $1 AND number = $2 AND status <> 'delivered'
 
 -- name: failed
--- $3 token, $4 why, $5 seconds until it is taken again, $6 whether the attempt counts.
+-- $3 token, $4 why, $5 seconds until it is taken again, $6 whether the attempt counts, $7 until when it was taken: the
+-- same listener may have taken it once more meanwhile.
 UPDATE unlost.effects SET
     attempts = attempts + $6::bool::int, failure = $4, due_at = clock_timestamp() + make_interval(secs => $5),
     owner = '', leased_until = '-infinity'
 WHERE event_id = $1 AND number = $2 AND owner = $3 AND status <> 'delivered'
+    AND extract(epoch FROM leased_until)::float8 = $7
 
 -- name: buried
 UPDATE unlost.effects SET
     status = 'buried', attempts = attempts + 1, failure = $4, letter_id = $5, ended_at = clock_timestamp(),
     owner = '', leased_until = '-infinity'
 WHERE event_id = $1 AND number = $2 AND owner = $3 AND status = 'waiting'
+    AND extract(epoch FROM leased_until)::float8 = $6
 
 -- name: revive
 -- Waiting, although it has a letter: its listener ended between the two.
 UPDATE unlost.effects SET owner = $3, leased_until = clock_timestamp() + make_interval(secs => $4)
 WHERE event_id = $1 AND number = $2 AND status <> 'delivered' AND leased_until <= clock_timestamp()
-RETURNING event_id, number, kind, url, host, headers, body, attempts
+RETURNING event_id, number, kind, url, host, headers, body, attempts,
+    extract(epoch FROM leased_until)::float8 AS taken_until
 
 -- name: status
 SELECT status FROM unlost.effects WHERE event_id = $1 AND number = $2
