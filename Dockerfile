@@ -22,7 +22,7 @@ FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad
 RUN groupadd --system --gid 10001 unlost \
     && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/unlost --shell /usr/sbin/nologin unlost \
     && install -d -o unlost -g unlost -m 0750 /var/lib/unlost \
-    && for one in tokens producer listener console tools migrate prometheus postgres redis; do \
+    && for one in tokens producer listener console audit tools migrate prometheus postgres redis; do \
         install -d -o unlost -g unlost -m 0755 "/run/unlost-secrets/$one"; done
 COPY --from=build /opt/unlost /opt/unlost
 ENV PATH=/opt/unlost/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0

@@ -24,6 +24,10 @@ Digests = dict[str, set[str]]
 """Events that are neither a row nor a letter yet, each with its digests in the journal."""
 
 
+WRONG = ("missing", "doubled", "differing", "unhandled", "dropped", "damaged_lines", "unread")
+"""The columns whose sums should be 0."""
+
+
 class JournalEntry(Protocol):
     """One entry of the journal."""
 
@@ -81,9 +85,8 @@ class Account:
 
     def wrong(self) -> dict[str, int]:
         """The sums that should be 0 and are not."""
-        names = ("missing", "doubled", "differing", "unhandled", "dropped", "damaged_lines", "unread")
         sums = self.counts()
-        return {name: sums[name] for name in names if sums[name]}
+        return {name: sums[name] for name in WRONG if sums[name]}
 
     def counts(self) -> dict[str, int]:
         """The sum of each column."""

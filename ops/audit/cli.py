@@ -10,21 +10,20 @@ import click
 import httpx
 
 from unlost.dlq.record.paths import letter_files
-from unlost.dlq.record.trail import Act, whoami
-from unlost.listener.core.errors import Misconfigured, Permanent, Transient
-from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.reports import DeclaredGap, Reports
-from unlost.listener.store.postgres.trail import TableTrail
 from unlost.ops.audit import query
 from unlost.ops.audit.account import Account
 from unlost.ops.audit.letters import in_list_and, unresolved_letters
 from unlost.ops.audit.places import AuditSettings, everybody, files_argument, in_one_sentence, where
-from unlost.ops.kit.command import command, say
+from unlost.ops.audit.recording import recorded
+from unlost.ops.audit.repeating import RepeatedAudit
+from unlost.ops.kit.command import UsageProblem, command, say
+from unlost.ops.kit.command.age import seconds_of
+from unlost.ops.kit.command.daemon import run_daemon
 from unlost.ops.kit.telemetry.counted import counted
 from unlost.ops.kit.telemetry.printable import printable
 
 AGAIN = 0.5
-NOTE_SECONDS = 3.0
 MOST_GAPS = 100
 """How many of the declared gaps are shown, the latest ones."""
 
@@ -38,17 +37,45 @@ _as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
         "unlost audit",
         "unlost audit .unlost/*/failed_events.jsonl",
         "unlost audit --json a/failed_events.jsonl",
+        "unlost audit --every 1h",
     ],
-    params=[files_argument, _as_json],
+    params=[
+        files_argument,
+        click.Option(
+            ["--every"], help="Audit again and again until SIGTERM, each time after this interval, such as 1h."
+        ),
+        _as_json,
+    ],
 )
-def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> int:
+def audit(settings: AuditSettings, files: tuple[Path, ...], every: str | None, as_json: bool) -> int:
     """Account for every event that the producer accepted: row, letter, in flight, waiting, or missing.
 
     Letters are those of the fleet's list, or only those in FILES. Unread events wait for a group that has no listener.
+    Without FILES the outcome is recorded, for the console and its metrics.
     """
+    if every is None:
+        return asyncio.run(_one(settings, files, as_json=as_json))
+    seconds = seconds_of(every, "--every", "1h")
+    if seconds < 1:
+        raise UsageProblem(f"--every: the interval is at least 1s, not {every!r}")
+    run_daemon(lambda: RepeatedAudit(lambda: _one(settings, files, as_json=as_json), seconds))
+    return 0
+
+
+async def _one(settings: AuditSettings, files: tuple[Path, ...], *, as_json: bool) -> int:
+    """Audit once, print and record the outcome, and return the exit code."""
     with in_one_sentence(settings):
-        account, gaps = asyncio.run(audited(settings, files))
+        account, gaps = await audited(settings, files)
         read = [str(file) for file in letter_files(files or settings.letters)]
+    _print_remarks(settings, files, account, read)
+    if as_json:
+        _print_json(account, gaps, read)
+    else:
+        _print(account, gaps)
+    return await recorded(settings, account, of_all=not files)
+
+
+def _print_remarks(settings: AuditSettings, files: tuple[Path, ...], account: Account, read: list[str]) -> None:
     say(f"letters: {where(settings, files)}", err=True)
     for file in read:
         say(f"letters: read {printable(file)}", err=True)
@@ -65,55 +92,24 @@ def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> in
             "dead-letter files of the listeners",
             err=True,
         )
-    if as_json:
-        named_ids = {f"{word}_ids": ids for word, ids in account.ids().items()}
-        say(
-            json.dumps(
-                {
-                    **account.counts(),
-                    **named_ids,
-                    "letter_files": read,
-                    "declared_gaps": [gap._asdict() for gap in gaps],
-                }
-            )
-        )
-    else:
-        for name, count in account.counts().items():
-            say(f"{name.replace('_', ' '):<14}{count:>12,}")
-        for word, ids in account.ids().items():
-            for event_id in ids:
-                say(f"{word}: {printable(event_id)}")
-        for gap in gaps:
-            say(printable(_in_words(gap)))
-        if account.gaps > len(gaps):
-            say(f"gap: {counted(account.gaps - len(gaps), 'earlier one is', 'earlier ones are')} in the table gaps")
-    return _noted(settings, account)
 
 
-def _noted(settings: AuditSettings, account: Account) -> int:
-    """Write into the trail what is wrong, of which listeners may notify people; return the exit code."""
-    if account.is_balanced:
-        return 0
-    wrong = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in account.wrong().items())
+def _print_json(account: Account, gaps: list[DeclaredGap], read: list[str]) -> None:
+    ids = {f"{word}_ids": ids for word, ids in account.ids().items()}
+    more = {"letter_files": read, "declared_gaps": [gap._asdict() for gap in gaps]}
+    say(json.dumps({**account.counts(), **ids, **more}))
 
-    async def work() -> None:
-        database = Database(
-            settings.database_url.reveal(),
-            group=settings.group,
-            name="unlost audit",
-            connections=1,
-            timeout=NOTE_SECONDS,
-        )
-        try:
-            await TableTrail(database).append(Act(whoami(), "unlost audit", "audit not clean", "all events", "", wrong))
-        finally:
-            await database.close()
 
-    try:
-        asyncio.run(work())
-    except (Transient, Permanent, Misconfigured) as error:
-        say(f"warning: the trail cannot be written: {error}", err=True)
-    return 1
+def _print(account: Account, gaps: list[DeclaredGap]) -> None:
+    for name, count in account.counts().items():
+        say(f"{name.replace('_', ' '):<14}{count:>12,}")
+    for word, ids in account.ids().items():
+        for event_id in ids:
+            say(f"{word}: {printable(event_id)}")
+    for gap in gaps:
+        say(printable(_in_words(gap)))
+    if account.gaps > len(gaps):
+        say(f"gap: {counted(account.gaps - len(gaps), 'earlier one is', 'earlier ones are')} in the table gaps")
 
 
 def _in_words(gap: DeclaredGap) -> str:

@@ -63,6 +63,8 @@ def in_one_sentence(settings: AuditSettings) -> Iterator[None]:
             f"PostgreSQL has no tables of this version for group {settings.group}: correct GROUP or DATABASE_URL, or "
             "start a listener, or run unlost migrate"
         ) from None
+    except LIBRARY_ERRORS as error:
+        raise UsageProblem(f"PostgreSQL at {settings.database_url} failed meanwhile: {error}") from None
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from unlost.listener.core.codec_loading import codec_of
 from unlost.ops.console.app import Surface
+from unlost.ops.console.audits import Audits
 from unlost.ops.console.drills import Drills
 from unlost.ops.console.flow_routes import FlowRoutes
 from unlost.ops.console.letter_routes import LetterRoutes
@@ -45,6 +46,7 @@ class Daemon:
         self._gate = settings.gate(registry, group=settings.group)
         self._sign_in = settings.sign_in(self._gate, time.monotonic)
         self._lag = LoopLag(registry)
+        self._audits = Audits(registry)
         trail = ConsoleTrail(self._database, shelf.files)
         surface = Surface(
             settings,
@@ -101,7 +103,8 @@ class Daemon:
         """Look at the system regularly, even without a page, so that it is known since when a problem lasts."""
         while True:
             try:
-                await self._watch.look()
+                picture, _ = await self._watch.look()
+                self._audits.note(picture.database.audit if picture.database else None)
             except Exception:  # noqa: BLE001  what others answer ends no console
                 structlog.get_logger().exception("watch_failed")
             await asyncio.sleep(WATCH_SECONDS)

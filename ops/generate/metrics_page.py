@@ -193,7 +193,11 @@ CONSOLE = (
     _metric(
         "drill_damage", "gauge", "drill", "1 from the damage until it is healed", "1, without a drill that you know of"
     ),
-)
+    _metric("audit_at_seconds", "gauge", "", "the end of the last audit of all events, in seconds since 1970",
+            "older than a day, if audits are scheduled"),
+    _metric("audit_wrong", "gauge", "column", "what the last audit found wrong: events, or lines of letters",
+            "above 0"),
+)  # fmt: skip
 SECTIONS: tuple[tuple[str, str, tuple[Metric, ...]], ...] = (
     ("Every process", "Besides these: the Python client's metrics of process, platform and garbage collector.", BOTH),
     ("The producer", "", PRODUCER),
@@ -202,7 +206,7 @@ SECTIONS: tuple[tuple[str, str, tuple[Metric, ...]], ...] = (
     ("Attempts", "", TRIES),
     ("The source", "", SOURCE),
     ("Dead letters", "", LETTERS),
-    ("The console", "Each drill that has been reported to it since its start.", CONSOLE),
+    ("The console", "Each drill that has been reported to it since its start, and the last `unlost audit`.", CONSOLE),
 )
 OF_PRODUCER = BOTH + PRODUCER
 OF_CONSOLE = BOTH + CONSOLE

@@ -1,7 +1,6 @@
 """``unlost retention``: delete old rows in batches, but never rows that may still be needed to detect a duplicate."""
 
 import asyncio
-import re
 
 import click
 from pydantic import Field
@@ -13,9 +12,8 @@ from unlost.listener.store.postgres.effects import PostgresEffects
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
 from unlost.ops.kit.command import SecretUrl, UsageProblem, command
+from unlost.ops.kit.command.age import seconds_of
 from unlost.ops.kit.telemetry.counted import counted
-
-UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 class RetentionSettings(DatabaseTlsSettings):
@@ -29,14 +27,6 @@ class RetentionSettings(DatabaseTlsSettings):
     batch: int = Field(5_000, ge=1, le=100_000, description="Rows deleted in one statement")
 
 
-def seconds_of(text: str) -> float:
-    """Parse ``30d``, ``12h``, ``90m`` or ``45s`` into seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if match is None:
-        raise UsageProblem(f"--older-than: write a number with s, m, h or d behind it, such as 30d, not {text!r}")
-    return float(match[1]) * UNITS[match[2]]
-
-
 @command(
     RetentionSettings,
     examples=["unlost retention --older-than 30d", "unlost retention --older-than 12h --dedup-window 3600"],
@@ -47,7 +37,7 @@ def retention(settings: RetentionSettings, older_than: str) -> int:
 
     Delivered effects of that age are deleted too. Those that wait, or have a letter that waits, stay.
     """
-    seconds = seconds_of(older_than)
+    seconds = seconds_of(older_than, "--older-than", "30d")
     if seconds < settings.dedup_window:
         raise UsageProblem(
             f"--older-than {older_than} is younger than the dedup window of {settings.dedup_window:,.0f} s: "

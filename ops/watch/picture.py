@@ -7,6 +7,7 @@ import msgspec
 
 from unlost.listener.core.pause import Pause
 from unlost.listener.observe.changes import StateChange
+from unlost.listener.store.postgres.audits import LastAudit
 from unlost.ops.watch.figures import Reading, quantile, rate
 from unlost.ops.watch.routes import RouteRates, route_of
 
@@ -157,6 +158,8 @@ class DatabaseState(msgspec.Struct, frozen=True, kw_only=True):
     listeners_seen: Mapping[str, Mark] = msgspec.field(default_factory=dict)
     letters: LetterFile | None = None
     """The fleet's list of letters; None: it did not answer, or is not there."""
+    audit: LastAudit | None = None
+    """The last audit of all events, if there was one."""
     back_for: float | None = None
     """Seconds since it last failed to answer; None: it has always answered, as far as is known."""
 

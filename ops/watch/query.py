@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
+from unlost.listener.store.postgres.audits import last_audit
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.reports import Reports
 from unlost.ops.kit.access.settings import ClientOptions
@@ -193,13 +194,14 @@ class Watch:
                 cursors = await reports.cursors()
                 members = await reports.members()
                 letters = await _fleet(reports)
+                audit = await last_audit(connection, self._pool.group)
         except (Transient, Permanent, Misconfigured) as error:
             return DatabaseState(error=_why(error))
         marks = {one.instance_id: Mark(one.seen_at, one.starts, one.alive) for one in members}
         return DatabaseState(
             milliseconds=(time.monotonic() - started) * 1000, rows=rows, estimated=rows >= MOST_COUNTED,
             settled_up_to=cursors[0] if cursors else None, listeners_seen=marks,
-            letters=letters,
+            letters=letters, audit=audit,
         )  # fmt: skip
 
 

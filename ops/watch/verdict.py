@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from unlost.ops.watch.audits import of_audit
 from unlost.ops.watch.letter_problems import of_letters
 from unlost.ops.watch.members import of_absent, of_flow, of_listeners
 from unlost.ops.watch.picture import Picture
@@ -71,6 +72,7 @@ def _problems(picture: Picture) -> Iterator[Problem]:
     yield from causes
     yield from of_flow(picture, explained=any(one.level == "bad" for one in causes))
     yield from of_letters(picture)
+    yield from of_audit(picture)
 
 
 def remembered(past: Past, picture: Picture, problems: tuple[Problem, ...]) -> Past:

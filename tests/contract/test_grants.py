@@ -18,6 +18,7 @@ from unlost.listener.core.errors import Misconfigured, Permanent
 from unlost.listener.core.event import parse
 from unlost.listener.ports.rows import INSERTED, NewRow
 from unlost.listener.store.burials import burial_of
+from unlost.listener.store.postgres.audits import record
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.grants import check_role, grant
 from unlost.listener.store.postgres.letter_rows import Listed
@@ -86,13 +87,13 @@ LISTENER_MAY_NOT = [
     "copy (select 1) to program 'true'",
 ]  # fmt: skip
 CONSOLE_MAY_NOT = [
-    "delete from unlost.effects", "delete from unlost.events",
+    "delete from unlost.effects", "delete from unlost.events", "update unlost.audits set balanced = true",
     "update unlost.events set type = 'x'", "delete from unlost.letters",
     "insert into unlost.buried default values", "update unlost.cursors set cursor = 'x'",
     "delete from unlost.claims", "select * from unlost_other.letters", "create table unlost.mine ()",
 ]  # fmt: skip
 HANDLER_MAY_NOT = [
-    "insert into unlost.effects default values", "select * from unlost.events",
+    "insert into unlost.effects default values", "select * from unlost.events", "select * from unlost.audits",
     "delete from unlost.claims", "select * from unlost_other.events",
     "create table unlost.mine ()",
 ]  # fmt: skip
@@ -127,6 +128,7 @@ async def test_each_role_can_do_its_work(roles: Roles):
     assert report.changed == 1
     assert await TableLetters(console).change(Selection(), "noted", "seen", "ana") == 1
     assert await TableLetters(console).change(Selection(), "archived", "old", "ana", followers_go=True) == 1
+    await record(console, "ana", 1, {})
     await listener.close()
     await console.close()
 

@@ -37,6 +37,7 @@ CHECKSUMS = {
     "0021_routes_of_listeners.sql": "cc3a36dfc7adca5316dadb00258d2f795c26fc0054ff4befae1a3b54851e753b",
     "0022_less_work_for_a_new_state.sql": "173a38792ad13b14084f17453c4d8293d90ec805a159cb5153a269bd19062822",
     "0023_letters_that_stop_reading.sql": "aa08b43bfb2a33e9422c4eee54642ef5a5659adad67c0418bed4a564c6ecfeaa",
+    "0024_audits.sql": "61c69c244ce84d6970fc6178925a47f6e8b8d76409ec4bf6e1fff809ec87c612",
 }
 """A file that was on the main branch is never changed: enter new files here, and correct none."""
 

@@ -17,7 +17,7 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE
 ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE, SELECT ON SEQUENCES TO {role};
 
 -- name: console
--- The console: reads everything, and changes what became of letters.
+-- The console: reads everything, and changes what became of letters. An audit has its role too, and records its outcome.
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};
 GRANT UPDATE ON unlost.letters TO {role};
@@ -26,7 +26,7 @@ GRANT UPDATE (order_key) ON unlost.buried TO {role};
 GRANT INSERT, UPDATE ON unlost.letter_records, unlost.letter_groups, unlost.letter_leases TO {role};
 GRANT DELETE ON unlost.letter_leases TO {role};
 GRANT INSERT ON unlost.trail TO {role};
-GRANT INSERT, DELETE ON unlost.pauses TO {role};
+GRANT INSERT, DELETE ON unlost.pauses, unlost.audits TO {role};
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role};
 ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role};
 

@@ -126,6 +126,11 @@ function server(name, error, pairs, url, word = "away", kind = "bad") {
     error ? h("p", {class: kind}, error) : h("dl", {class: "pairs"}, pairs), url ? h("p", {class: "soft"}, url) : null);
 }
 
+function audited(audit) {
+  if (!audit) return "none yet";
+  return `${Object.keys(audit.wrong).length ? "not clean" : "clean"}, ${ago(audit.at)}`;
+}
+
 function drawnRest(now) {
   const {producer, database} = now;
   const without = now.listeners.filter(([, breakers, error]) => !error && breakers.redis && breakers.redis !== "closed").map(one => one[0]);
@@ -135,7 +140,8 @@ function drawnRest(now) {
     producer && server("Producer", producerError, [line("Accepted", `${rate(producer.accepted)} /s`),
       line("Journal", `${counted(producer.newest, "event")} so far`), line("Connected", counted(producer.clients, "listener"))], producer.url),
     database && server("PostgreSQL", database.error, [line("Rows", `${database.estimated ? "about " : ""}${count(database.rows)}`),
-      line("Answers in", span(database.milliseconds / 1000)), line("Settled up to", database.settled_up_to ?? "–")]),
+      line("Answers in", span(database.milliseconds / 1000)), line("Settled up to", database.settled_up_to ?? "–"),
+      line("Last audit", audited(database.audit), database.audit && Object.keys(database.audit.wrong).length ? "bad" : "")]),
     answering ? server("Redis", without.length ? `Not reached by ${without.join(", ")}.` : "", [line("Reached by", counted(answering, "listener"))], "",
       ...without.length < answering ? ["not by all", "warn"] : []) : null,
     now.files.map(file => h("article", {class: `card ${file.error || file.waiting ? "warn" : "good"}`},

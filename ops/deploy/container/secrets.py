@@ -33,6 +33,7 @@ TOKENS: dict[str, tuple[Right, ...]] = {
     "producer": ("read",),
     "listener": ("read", "read:payload"),
     "console": ("read", "read:payload", "publish"),
+    "audit": ("read",),
     "tools": ("admin",),
     "prometheus": ("read",),
 }
@@ -63,7 +64,7 @@ def _passwords(directory: Path, shared_journal: bool) -> bool:
     listener, console = ROLES
     clients = {
         "migrate": (SUPERUSER,), "tools": (SUPERUSER, listener), "listener": (listener,),
-        "console": (console, listener), **{kind: (role,) for kind, role in producer.items()},
+        "console": (console, listener), "audit": (console,), **{kind: (role,) for kind, role in producer.items()},
     }  # fmt: skip
     for client, roles in clients.items():
         _write(directory / client / "pgpass", "".join(lines[one] for one in roles))

@@ -1,13 +1,19 @@
 """``unlost audit`` on a real system: the sums balance, lost events are found, and waiting ones are not missing."""
 
 import asyncio
+import contextlib
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
@@ -89,6 +95,13 @@ def test_it_distinguishes_rows_waiting_and_missing():
         assert (account["waiting"], account["unread"]) == (0, 1), "no live listener will read it"
         noted = "select result from unlost.trail where what = 'audit not clean' order by number limit 1"
         assert system.postgres.sql(noted, "unlost") == "1 missing, 1 differing, 1 unread"
+        recorded = "select balanced, accepted, wrong from unlost.audits order by number"
+        wrong = '{"unread": 1, "missing": 1, "differing": 1}'
+        assert system.postgres.sql(recorded, "unlost").splitlines() == ["t|20|{}", f"f|21|{wrong}"]
+        run(system, "audit", "--settle", "0", str(letters))
+        assert len(system.postgres.sql(recorded, "unlost").splitlines()) == 2, (
+            "an audit of single files counts for nobody"
+        )
         plain = run(system, "audit", "--settle", "0")
         assert "gap: 20 earlier ones are in the table gaps" in plain.stdout
         shown = plain.stderr
@@ -120,3 +133,76 @@ def test_an_unreachable_system_is_one_clear_sentence(database_url):
     assert done.returncode == 2
     assert done.stderr.startswith("error: http://127.0.0.1:")
     assert len(done.stderr.splitlines()) == 1
+
+
+async def _prepared(database_url: str, statement: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+@contextlib.contextmanager
+def empty_producer(port: int = 0) -> Iterator[str]:
+    """A producer whose journal is empty."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"groups": [], "dropped_unread": 0}' if self.path.endswith("/groups") else b""
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_outcome_that_cannot_be_recorded_is_one_sentence_and_changes_no_exit_code(database_url):
+    asyncio.run(migrated(database_url))
+    asyncio.run(_prepared(database_url, "alter table unlost.audits rename to others"))
+    with empty_producer() as producer:
+        done = subprocess.run(
+            [UNLOST, "audit", "--producer-url", producer, "--listeners", "", "--database-url", database_url],
+            capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (warning,) = (line for line in done.stderr.splitlines() if line.startswith("warning"))
+    assert "cannot be recorded" in warning
+
+
+def test_it_audits_again_and_again_goes_on_after_an_error_and_ends_at_sigterm(database_url):
+    asyncio.run(migrated(database_url))
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(
+        [UNLOST, "audit", "--every", "1s", "--json", "--producer-url", address, "--listeners", "",
+         "--database-url", database_url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as audit:  # fmt: skip
+        assert audit.stdout
+        assert audit.stderr
+        assert audit.stderr.readline() == "audits every 1 s, the first in 1 s\n"
+        failed = audit.stderr.readline()
+        assert failed.startswith(f"error: {address} cannot be reached")
+        with empty_producer(port):
+            outcomes = [json.loads(audit.stdout.readline())["accepted"] for _ in range(2)]
+            audit.send_signal(signal.SIGTERM)
+            audit.communicate(timeout=30)
+    assert outcomes == [0, 0]
+    assert audit.returncode == 0
+
+
+@pytest.mark.parametrize("every", ["soon", "0.5s", "1"])
+def test_an_interval_that_is_none_is_refused(every):
+    done = subprocess.run([UNLOST, "audit", "--every", every], capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith("error: --every")

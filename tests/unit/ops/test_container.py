@@ -26,6 +26,8 @@ def test_a_password_is_made_once_for_its_owner_alone(tmp_path):
     assert len(of_listener) >= 32
     assert (tmp_path / "migrate" / "pgpass").read_text() == f"*:*:*:unlost:{password}\n"
     assert (tmp_path / "listener" / "pgpass").read_text() == f"*:*:*:unlost_listener:{of_listener}\n"
+    of_console = (tmp_path / "migrate" / "console").read_text()
+    assert (tmp_path / "audit" / "pgpass").read_text() == f"*:*:*:unlost_console:{of_console}\n"
     with_superuser = {
         file.parent.name for file in tmp_path.rglob("*") if file.is_file() and password in file.read_text()
     }
@@ -61,6 +63,7 @@ def test_each_container_has_a_token_of_its_own_and_others_stay(tmp_path):
     token = (tmp_path / "listener" / "token").read_text()
     assert load_table(file).of_token(token).rights == {"read", "read:payload"}
     assert load_table(file).of_token(token).may_report("unlost")
+    assert load_table(file).of_token((tmp_path / "audit" / "token").read_text()).rights == {"read"}
     assert (tmp_path / "listener" / "authorization").read_text() == f"Bearer {token}"
     save_entries(file, [*load_entries(file), TokenEntry("mine", ("publish",), digest_of("x"))])
     assert not provide(tmp_path)

@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "listener-a": ListenerSettings,
     "listener-b": ListenerSettings,
     "console": ConsoleSettings,
+    "audit": AuditSettings,
     "tools": ReplaySettings,
 }
 NOT_OURS = {"PGPASSFILE"}
@@ -121,7 +122,9 @@ def test_every_container_is_confined_and_publishes_on_loopback_alone(service: di
     assert "password" not in {key.lower() for key in service.get("environment", {})}
     lasting = service["restart"] != "no"
     assert lasting is bool(service.get("deploy")), "long-running services have limits"
-    assert not (lasting and service.get("healthcheck", {}).get("disable")), "long-running services have a health check"
+    answers = service.get("command") != ["unlost", "audit", "--every", "1h"]
+    unchecked = service.get("healthcheck", {}).get("disable", False)
+    assert not (lasting and answers and unchecked), "long-running services have a health check"
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -153,6 +156,19 @@ def test_the_console_has_the_handler_and_the_letters_of_every_listener():
         same = ("HANDLER", "HANDLE_TIMEOUT", "LEASE", "REDIS_URL_FILE", "HANDLER_ROLE", "MIGRATE")
         assert {key: console["environment"][key] for key in same} == {key: listener["environment"][key] for key in same}
         assert console["environment"]["REPLAY_DATABASE_URL"] == listener["environment"]["DATABASE_URL"]
+
+
+@pytest.mark.parametrize("project", [PROJECT, HA], ids=lambda one: str(one["name"]))
+def test_an_audit_each_hour_reads_the_letters_of_every_listener_and_changes_none(project: dict[str, Any]):
+    audit, listeners = project["services"]["audit"], [one for one in project["services"] if one.startswith("listener-")]
+    asked = audit["environment"]
+    assert asked["LISTENERS"] == ",".join(f"http://{name}:3000" for name in listeners)
+    letters = [f"/letters/{name.removeprefix('listener-')}" for name in listeners]
+    assert asked["LETTERS"] == ",".join(f"{one}/failed_events.jsonl" for one in letters)
+    mounted = [one for one in audit["volumes"] if one.startswith("letters-")]
+    assert mounted == [f"letters-{one[-1]}:{one}:ro" for one in letters]
+    assert asked["DATABASE_URL"] == project["services"]["console"]["environment"]["DATABASE_URL"], "the console's role"
+    assert set(asked) <= {name.upper() for name in AuditSettings.model_fields} | secret_names(AuditSettings) | NOT_OURS
 
 
 def test_no_daemon_is_a_superuser_of_postgresql():

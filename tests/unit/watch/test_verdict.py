@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from unlost.listener.core.pause import Pause
 from unlost.listener.observe.changes import StateChange
+from unlost.listener.store.postgres.audits import LastAudit
 from unlost.ops.watch.picture import DatabaseState, FailureGroup, LetterFile, Listener, Mark, Picture, Producer, Rates
 from unlost.ops.watch.problem import age
 from unlost.ops.watch.query import named
@@ -192,6 +193,9 @@ CASES: list[Any] = [
     ({"letter_files": (LetterFile(path="f", damaged=3),)}, "warn", "f has 3 damaged lines", "neighbours", "copy"),
     ({"letter_files": (LetterFile(path="f", error="cannot read f"),)}, "warn",
      "Dead letters cannot be read: cannot read f", "not counted", "LETTERS"),
+    ({"database": DatabaseState(audit=LastAudit(at=900.0, who="ana@host", accepted=7, wrong={"damaged_lines": 1_000}))},
+     "bad", "The last audit is not clean: 1,000 damaged lines", "7 accepted events, and was run by ana@host",
+     "audit again"),
 ]  # fmt: skip
 
 
