@@ -74,8 +74,8 @@ reference: $(INSTALLED) ## Generate docs/metrics.md, docs/reference and Grafana'
 docs: $(INSTALLED) $(VENV)/.docs ## Build the documents' site in build/site; a broken link or anchor fails
 	@$(BIN)/python -m properdocs build --config-file docs/site/properdocs.yml
 
-constraints: $(INSTALLED) $(VENV)/.release ## Pin what is installed now, and what the image installs by hash
-	@{ echo "# Exact versions of all that the tests ran with; renewed by: make constraints"; $(BIN)/pip freeze --exclude-editable | sort -f; } > constraints.txt
+constraints: $(INSTALLED) $(VENV)/.release ## Pin what the tests ran with, and what the image installs by hash
+	@$(BIN)/python -m tests.release.constraints > $(VENV)/constraints && cp $(VENV)/constraints constraints.txt
 	@$(HASHED) -c constraints.txt --extra codec --extra oidc pyproject.toml -o $(CONTAINER)/requirements.txt
 	@printf 'setuptools\nwheel\n' | $(HASHED) - -o $(CONTAINER)/build-requirements.txt
 

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.release.bill import packages, wrong_licences
+from tests.release.constraints import declared, reached
 from tests.release.provenance import provenance
 from tests.release.vulnerabilities import CANARY, Checked, NotChecked, check
 
@@ -44,6 +45,27 @@ def test_the_image_installs_the_versions_that_the_tests_ran_with():
     extras = PROJECT["optional-dependencies"]
     needed = [*PROJECT["dependencies"], *extras["codec"], *extras["oidc"]]
     assert {canonicalize_name(Requirement(one).name) for one in needed} <= set(entries)
+
+
+def test_only_what_run_time_and_tests_need_is_pinned():
+    """Tools of releases, of the site and of mutation tests may be installed here too."""
+    needed = {canonicalize_name(one) for one in reached(declared(ROOT))}
+    pinned = {canonicalize_name(one) for one in PINNED}
+    assert needed <= pinned
+    files = [ROOT / "tests" / kind / "requirements.txt" for kind in ("release", "mutation")]
+    lines = [line for file in files for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    tools = {canonicalize_name(Requirement(line).name) for line in lines}
+    assert {"uv", "twine"} <= tools
+    assert tools & pinned <= needed
+
+
+def test_what_nothing_needs_is_not_reached():
+    assert {"pytest", "pluggy"} <= set(reached(["pytest>=9"]))
+    assert not {"click", "asyncpg"} & set(reached(["pytest>=9"]))
+    assert "lz4" not in reached(["redis[nothing]; python_version < '3'"])
+    assert set(reached(["httpx"])) < set(reached(["httpx", "kubernetes-validate[nothing]"]))
+    with pytest.raises(SystemExit, match="no-such-package is not installed"):
+        reached(["no-such-package"])
 
 
 IMAGE = re.compile(r"^\s*(?:image:|FROM) (\S+)(?: AS \w+)?$", re.MULTILINE)
