@@ -77,6 +77,53 @@ def test_systemd_accepts_each_unit(unit: Path, tmp_path: Path):
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+OF_UNITS: dict[str, Any] = {
+    "unlost-audit.service": AuditSettings,
+    "unlost-console.service": ConsoleSettings,
+    "unlost-listener@.service": ListenerSettings,
+    "unlost-producer.service": ProducerSettings,
+}
+VALUES = {
+    "DATABASE_URL": "postgresql://u:pw@h/d",
+    "REPLAY_DATABASE_URL": "postgresql://v:pw@h/d",
+    "REDIS_URL": "redis://h",
+}
+
+
+@pytest.mark.parametrize("name", OF_UNITS)
+def test_a_unit_gets_its_secrets_as_credentials(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = (DEPLOY / "systemd" / name).read_text()
+    credentials = dict(re.findall(r"^LoadCredential=(\w+):(\S+)$", text, re.MULTILINE))
+    kind = name.removeprefix("unlost-").partition(".")[0].rstrip("@")
+    assert credentials == {one: f"/etc/unlost/{kind}/{one}" for one in credentials}
+    for one in credentials:
+        (tmp_path / one).write_text(VALUES.get(one, ""))
+    lines = re.findall(r"^Environment=(.*)$", text, re.MULTILINE)
+    given = dict(one.split("=", 1) for line in lines for one in line.split() if one.split("=", 1)[0].endswith("_FILE"))
+    files = {key: value for key, value in given.items() if value.startswith("%d/")}
+    assert files == {f"{one}_FILE": f"%d/{one}" for one in credentials}
+    monkeypatch.chdir(tmp_path)
+    for key, value in files.items():
+        monkeypatch.setenv(key, value.replace("%d", str(tmp_path)))
+    loaded = OF_UNITS[name].load({})
+    assert {one: getattr(loaded, one.lower()).reveal() for one in credentials} == {
+        one: VALUES.get(one, "") for one in credentials
+    }
+    assert "\nLimitCORE=0\n" in text
+
+
+@pytest.mark.parametrize("name", OF_UNITS)
+def test_systemd_finds_no_unit_exposed(name: str, tmp_path: Path):
+    analyze = needed("systemd-analyze", package="systemd")
+    file = tmp_path / name.replace("@.", "@a.")
+    file.write_text((DEPLOY / "systemd" / name).read_text())
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", "--threshold=20", str(file)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_all_units_that_share_letters_run_as_the_same_user():
     users = {
         unit.name: [line for line in unit.read_text().splitlines() if line.startswith("User=")]
@@ -120,6 +167,7 @@ def test_every_container_is_confined_and_publishes_on_loopback_alone(service: di
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
     assert "password" not in {key.lower() for key in service.get("environment", {})}
+    assert service["ulimits"] == {"core": 0}
     lasting = service["restart"] != "no"
     assert lasting is bool(service.get("deploy")), "long-running services have limits"
     answers = service.get("command") != ["unlost", "audit", "--every", "1h"]
