@@ -90,3 +90,49 @@ def test_a_file_that_env_names_is_read_and_not_beside_the_secret(
     monkeypatch.setenv("UNLOST_TOKEN", "the environment's")
     with pytest.raises(UsageProblem, match="both set"):
         WatchSettings.load({})
+
+
+RESERVED = "/?#"
+
+
+@pytest.mark.parametrize("sign", RESERVED)
+@pytest.mark.parametrize(("name", "scheme"), [("DATABASE_URL", "postgresql"), ("REDIS_URL", "redis"), ("SOURCE", "ws")])
+def test_a_password_with_a_character_that_ends_the_host_is_not_quoted_in_the_refusal(
+    name: str, scheme: str, sign: str
+) -> None:
+    value = f"{scheme}://user:{SECRET}{sign}x@127.0.0.1:1/d"
+    with pytest.raises(UsageProblem, match=r"%2F") as refused:
+        ListenerSettings.load({name.lower(): value})
+    assert SECRET not in str(refused.value)
+    assert name in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:p@[::1]:5432/d",
+        "postgresql://u:p%2Fq@a:1,b/d?x=y",
+        "postgresql:///d?host=/tmp",
+        "postgresql://h",
+    ],
+)
+def test_addresses_that_can_be_read_are_taken(address: str) -> None:
+    assert AuditSettings.load({"database_url": address}).database_url.reveal() == address
+
+
+def test_a_journals_address_is_seen_too() -> None:
+    with pytest.raises(UsageProblem, match="%2F") as refused:
+        ProducerSettings.load({"journal": f"postgresql://u:{SECRET}/x@h/d"})
+    assert SECRET not in str(refused.value)
+
+
+def test_an_address_that_a_library_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "failed_events.jsonl").touch()
+    environment = {"DATABASE_URL": f"postgresql://u:{SECRET}[x@h/d"}
+    done = CliRunner().invoke(main, ["dlq", "list"], env=environment)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.startswith("warning: ")
+    assert "DATABASE_URL is no address of a PostgreSQL database" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert SECRET not in done.output

@@ -42,6 +42,7 @@ STATEMENTS_KEPT = 100
 """Statements kept per connection, asyncpg's default. Our own are fewer; a handler's count too."""
 MakeReady = Callable[[Connection], Awaitable[None]]
 """Prepares a new connection before anybody waits for it, to save time at its first use."""
+NO_ADDRESS = "DATABASE_URL is no address of a PostgreSQL database"
 
 
 class Database:
@@ -97,7 +98,7 @@ class Database:
         except LOST as error:
             raise translated(error, f"connecting to PostgreSQL at {self._where}") from error
         except ValueError as error:
-            raise Misconfigured(f"DATABASE_URL is no address of a PostgreSQL database: {error}") from None
+            raise Misconfigured(f"{NO_ADDRESS}: {error}") from None
         try:
             return str(connection.get_settings().server_version)
         finally:
@@ -247,6 +248,8 @@ class Borrowed:
         except LIBRARY_ERRORS as error:
             await self._react(error)
             raise self._cancelled() or not_begun(error, self._doing) from error
+        except ValueError as error:
+            raise Misconfigured(f"{NO_ADDRESS}: {error}") from None
         return self._connection
 
     async def __aexit__(

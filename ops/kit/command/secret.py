@@ -1,5 +1,6 @@
 """Values that must not be shown: ``str`` and ``repr`` are masked; only ``reveal()`` returns the value."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -8,6 +9,8 @@ from pydantic import AfterValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from unlost.ops.kit.telemetry.mask import MASK, masked
+
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d*)?")
 
 
 class Secret:
@@ -65,6 +68,8 @@ class SecretUrl(Secret):
     def _validated(cls, value: object) -> "Secret":
         if isinstance(value, str) and "://" not in value:
             raise ValueError("must be a URL such as scheme://host:port/name (before the host: user:pw@)")
+        if isinstance(value, str):
+            _see_hosts(value)
         return super()._validated(value)
 
 
@@ -85,6 +90,8 @@ class PathOrUrl(SecretUrl):
     def _validated(cls, value: object) -> "Secret":
         if isinstance(value, Path):
             return cls(str(value))
+        if isinstance(value, str):
+            _see_hosts(value)
         return super(SecretUrl, cls)._validated(value)
 
 
@@ -95,6 +102,25 @@ class SecretUrls(Secret):
 
     def __str__(self) -> str:
         return " ".join(str(SecretUrl(one)) if "://" in one else masked(one) for one in self._value.split())
+
+    @classmethod
+    def _validated(cls, value: object) -> "Secret":
+        for one in value.split() if isinstance(value, str) else ():
+            _see_hosts(one)
+        return super()._validated(value)
+
+
+def _see_hosts(url: str) -> None:
+    """Refuse a URL without readable hosts and ports, before a library does.
+
+    A password that has a slash, say, ends the host for the library, whose message would quote the password as a port.
+    """
+    hosts = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    if not all(_HOST.fullmatch(one) for one in hosts.split(",")):
+        raise ValueError(
+            "has no host and port that can be read; in a user name or password, write / ? # @ : [ ] as "
+            "%2F %3F %23 %40 %3A %5B %5D"
+        )
 
 
 def _web_address(value: str) -> str:

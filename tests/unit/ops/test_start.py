@@ -46,6 +46,34 @@ def test_the_handler_stands_before_anything_is_loaded(name: str):
     assert not {"click", "uvloop", "pydantic", "asyncio"}.intersection(shown)
 
 
+CRASH = """
+import sys, threading, unlost.ops.cli, unlost.dlq.commands.cli
+from unlost.ops.start import {start} as start
+def crash(*_, **__):
+    address = "postgresql://u:hunter2@db:5432/d"
+    raise ValueError(f"\\x1b[31m cannot use {{address}} token=hunter2")
+def in_thread(*_, **__):
+    thread = threading.Thread(target=crash)
+    thread.start()
+    thread.join()
+unlost.ops.cli.main = unlost.dlq.commands.cli.main = {crash}
+start()
+"""
+
+
+@pytest.mark.parametrize(("crash", "code"), [("crash", 1), ("in_thread", 0)])
+@pytest.mark.parametrize("start", ["main", "dlq"])
+def test_a_crash_shows_its_place_and_no_password(start: str, crash: str, code: int):
+    program = CRASH.format(start=start, crash=crash)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith("cannot use postgresql://***@db:5432/d token=***\n")
+    assert "in crash" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "\x1b" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("start", "frozen"),
     [
