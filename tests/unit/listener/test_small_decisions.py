@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlost.listener.core.backoff import FullJitter
-from unlost.listener.core.batch_queue import BatchQueue
+from unlost.listener.core.batch_queue import SMALL, BatchQueue
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.facts import BreakerChanged, Fact
 from unlost.listener.core.watermark import Position, Watermark, settle, settle_whole
@@ -130,7 +130,23 @@ async def test_a_spaced_inbox_gives_the_first_at_once_and_lets_later_ones_gather
     await asyncio.sleep(0)
     queue.put(3)
     assert await taking == [2, 3]
-    assert asyncio.get_running_loop().time() - started >= 0.05
+    assert asyncio.get_running_loop().time() - started >= 0.15
+
+
+@pytest.mark.parametrize(("first", "seconds"), [(SMALL - 1, 300.0), (SMALL, 100.0)])
+async def test_after_a_small_batch_items_gather_for_longer(first: int, seconds: float, monkeypatch: pytest.MonkeyPatch):
+    pauses: list[float] = []
+
+    async def sleep(pause: float) -> None:
+        pauses.append(pause)
+
+    queue: BatchQueue[int] = BatchQueue(spacing=100.0)
+    queue.put_all(range(first))
+    await queue.take(99)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    queue.put(1)
+    await queue.take(99)
+    assert pauses == [pytest.approx(seconds, abs=10)]
 
 
 async def test_a_spaced_inbox_never_holds_back_a_whole_batch():
