@@ -21,8 +21,9 @@ from unlost.listener.fast.pool import FAST
 from unlost.listener.fast.websocket import open_stream
 from unlost.listener.pipeline.frames import read_frames
 from unlost.listener.ports.rows import NewRow
-from unlost.listener.source.reader import AT_ONCE as FRAMES
-from unlost.listener.source.stream.envelope import split
+from unlost.listener.source.reader import AT_ONCE as AT_ONCE_MESSAGES
+from unlost.listener.source.reader import BYTES_AT_ONCE
+from unlost.listener.source.stream.lines import ACCEPT, LINES, batch_of
 from unlost.listener.source.websocket.connection import WebSocketOptions
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.rows import PostgresRows
@@ -95,11 +96,11 @@ async def _each(items: Sequence[object], call: Callable[..., Awaitable[object]],
 
 async def _receive(url: str, count: int, into: list[Event]) -> None:
     """Read the stream, and decode it as a listener does."""
-    async with open_stream(url, WebSocketOptions()) as stream:
+    async with open_stream(url, WebSocketOptions(max_frame=LARGEST, offers={ACCEPT: LINES})) as stream:
         while len(into) < count:
-            frames = await stream.take(FRAMES, LARGEST)
-            assert not isinstance(frames, Oversized)
-            found = read_frames(split(frames).bodies, max_bytes=LARGEST)
+            messages = await stream.take(AT_ONCE_MESSAGES, BYTES_AT_ONCE)
+            assert not isinstance(messages, Oversized)
+            found = read_frames(batch_of(messages).bodies, max_bytes=LARGEST)
             into += [event for event in found if isinstance(event, Event)]
 
 
