@@ -15,6 +15,13 @@ from unlost.ops.kit.command import UsageProblem, command, say
 from unlost.ops.kit.telemetry.counted import counted
 from unlost.ops.kit.telemetry.redact import MASK, Redactor
 
+_STOPS = {
+    True: "; its policy is to stop reading",
+    False: "",
+    None: "; it is older than policies of routes: it stops reading with ORDER_AFTER_LETTER=stop",
+}
+"""What is said of a key by whether a letter of it stops reading."""
+
 
 @command(
     LetterSettings,
@@ -41,7 +48,7 @@ def keys(settings: LetterSettings, *, as_json: bool, limit: int, unmasked: bool)
         for one in found:
             age, behind = max(0.0, time.time() - one["since"]), one["letters"] - 1
             first = f"{one['reason'] or 'not listed yet'} {one['error_type'] or ''}".strip()
-            stops = "; nothing is read meanwhile" if one["stops"] else ""
+            stops = _STOPS[one["stops"]]
             say(f"{one['order_key']}: for {age:,.0f} s, by {one['event_id']} ({first}), {behind:,} behind it{stops}")
         say(f"{counted(len(found), 'blocked key')}" if found else "no key is blocked")
         return 0

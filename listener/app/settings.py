@@ -98,7 +98,7 @@ class ListenerSettings(ConnectionSettings, ReadSettings, AccessSettings, SourceT
         said += [(pattern, f"then {policy}") for pattern, policy in policies.items()]
         routes = ", ".join(f"{what} of {pattern}" for pattern, what in sorted(said))
         if len(routes) > MOST_DECLARED:
-            routes = f"keys {hashlib.sha256(routes.encode()).hexdigest()[:16]} of {len(keys)} routes"
+            routes = f"keys {hashlib.sha256(routes.encode()).hexdigest()[:16]} of {len({*keys, *policies})} routes"
         after = "" if self.order_after_letter == "park" else f"then {self.order_after_letter}"
         order = "; ".join(filter(None, (self.order_by, routes, after)))
         if not order:

@@ -160,6 +160,13 @@ class Account:
                 self.doubled.append(event_id)
         return left
 
+    def look_again_at_doubled(self, rows: AbstractSet[str], letters: Mapping[str, int]) -> None:
+        """Keep those that are doubled still. A letter may have become a row between two queries.
+
+        ``rows``: the events among them that have a row.
+        """
+        self.doubled = [one for one in self.doubled if letters.get(one, 0) > (0 if one in rows else 1)]
+
     def close(self, in_flight: AbstractSet[str], waiting: AbstractSet[str], *, is_read: bool = True) -> None:
         """Enter the remaining events, after all parts have been queried. ``is_read``: the group has a live listener."""
         for event_id in self.left:

@@ -166,8 +166,16 @@ async def _close(
     reports: Reports,
     handled_from: int | None,
 ) -> None:
-    """Query again for events that were found nowhere: they may have been moving from one place to another."""
+    """Query again for events that were found nowhere, or twice: they may have been moving from one place to another."""
     deadline = time.monotonic() + settings.settle
+    while account.doubled:
+        letters, _ = await _letters(settings, files, reports)
+        rows = await query.rows(reports, account.doubled, handled_from=handled_from)
+        account.look_again_at_doubled(rows.keys(), letters)
+        if time.monotonic() > deadline:
+            break
+        if account.doubled:
+            await asyncio.sleep(AGAIN)
     while account.left:
         left = [*account.left]
         held = await query.in_flight(client, settings.listeners, left)

@@ -13,8 +13,10 @@ from unlost.ops.audit.account import WRONG
 class Audits(Collector):
     """The last audit that is known. While PostgreSQL is away, it stays as it was."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, since: float) -> None:
+        """``since``: the time that stands for the last audit as long as none is known."""
         self._last: LastAudit | None = None
+        self._since = since
         registry.register(self)
 
     def note(self, audit: LastAudit | None) -> None:
@@ -26,10 +28,10 @@ class Audits(Collector):
         yield from self._families()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Return both gauges. They have no samples before the first audit."""
+        """Return both gauges. What is wrong is known once there was an audit."""
         at, wrong = self._families()
+        at.add_metric((), self._last.at if self._last else self._since)
         if self._last is not None:
-            at.add_metric((), self._last.at)
             for column in WRONG:
                 wrong.add_metric((column,), float(self._last.wrong.get(column, 0)))
         yield from (at, wrong)
@@ -37,6 +39,9 @@ class Audits(Collector):
     @staticmethod
     def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
         return (
-            GaugeMetricFamily("unlost_audit_at_seconds", "When the last audit of all events ended, since 1970"),
+            GaugeMetricFamily(
+                "unlost_audit_at_seconds",
+                "When the last audit of all events ended, since 1970; the start of the console, if it knows of none",
+            ),
             GaugeMetricFamily("unlost_audit_wrong", "What the last audit found wrong", labels=("column",)),
         )

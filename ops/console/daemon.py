@@ -46,7 +46,7 @@ class Daemon:
         self._gate = settings.gate(registry, group=settings.group)
         self._sign_in = settings.sign_in(self._gate, time.monotonic)
         self._lag = LoopLag(registry)
-        self._audits = Audits(registry)
+        self._audits = Audits(registry, since=time.time())
         trail = ConsoleTrail(self._database, shelf.files)
         surface = Surface(
             settings,

@@ -193,7 +193,8 @@ CONSOLE = (
     _metric(
         "drill_damage", "gauge", "drill", "1 from the damage until it is healed", "1, without a drill that you know of"
     ),
-    _metric("audit_at_seconds", "gauge", "", "the end of the last audit of all events, in seconds since 1970",
+    _metric("audit_at_seconds", "gauge", "", "the end of the last audit of all events, in seconds since 1970; "
+            "if none is known, the start of the console",
             "older than a day, if audits are scheduled"),
     _metric("audit_wrong", "gauge", "column", "what the last audit found wrong: events, or lines of letters",
             "above 0"),

@@ -1,7 +1,9 @@
 """Free and taken ports on the loopback interface."""
 
+import atexit
 import random
 import socket
+from collections import deque
 
 LOOPBACK = "127.0.0.1"
 OURS = range(20_000, 32_768)
@@ -11,13 +13,52 @@ _anywhere = random.SystemRandom()
 _given: set[int] = set()
 
 
+HELD = 128
+"""How many reservations a process keeps. By the time that an older one ends, its server listens."""
+_held: deque[socket.socket] = deque()
+
+
 def free_port() -> int:
-    """Find a port on which nobody listens now, and that this process has not been given before."""
+    """Find a port on which nobody listens now, and that no process of ours has been given a moment ago.
+
+    A socket for datagrams with the same number reserves it: servers do not use these, and it ends with its process.
+    """
     while True:
         port = _anywhere.choice(OURS)
-        if port not in _given and is_free(port):
-            _given.add(port)
-            return port
+        if port in _given or (reservation := _reserved(port)) is None:
+            continue
+        if not is_free(port):
+            reservation.close()
+            continue
+        _given.add(port)
+        _held.append(reservation)
+        if len(_held) > HELD:
+            _held.popleft().close()
+        return port
+
+
+def free_row(count: int) -> int:
+    """The first of so many free ports in a row."""
+    while True:
+        first = free_port()
+        if first + count in OURS and all(map(is_free, range(first + 1, first + count))):
+            return first
+
+
+@atexit.register
+def _end_reservations() -> None:
+    while _held:
+        _held.popleft().close()
+
+
+def _reserved(port: int) -> socket.socket | None:
+    reservation = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        reservation.bind((LOOPBACK, port))
+    except OSError:
+        reservation.close()
+        return None
+    return reservation
 
 
 def is_free(port: int) -> bool:

@@ -18,7 +18,7 @@ ALWAYS = {
 
 
 class PublishTraces:
-    """Notes of each commit how long it took, and then what it wrote."""
+    """Measures each commit, and records what it wrote."""
 
     def __init__(self, telemetry: Telemetry, clock: Callable[[], int] = time.time_ns) -> None:
         assert telemetry.provider is not None

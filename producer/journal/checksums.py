@@ -20,7 +20,7 @@ def content_sums(ids: Iterable[str], digests: Iterable[bytes], bodies: Sequence[
 
 def numbered_sums(content: bytes, numbers: Sequence[int]) -> bytes:
     """The checksums of entries with these content sums and numbers."""
-    low = numbers if numbers and max(numbers) <= _LOW else [number & _LOW for number in numbers]
+    low = numbers if numbers and min(numbers) >= 0 and max(numbers) <= _LOW else [number & _LOW for number in numbers]
     mixed = int.from_bytes(content) ^ int.from_bytes(struct.pack(f">{len(numbers)}I", *low))
     return mixed.to_bytes(len(content))
 

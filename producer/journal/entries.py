@@ -23,5 +23,5 @@ def some_entries(judged: Sequence[tuple[Lines, Judged]], at: float) -> Iterator[
 
 
 def unreadable(number: int) -> Entry:
-    """An entry that the disk has lost. It has no body, so it fails the comparison with its digest."""
+    """An entry that the disk has lost. It has no body, so it does not match its digest."""
     return Entry(number, f"unreadable entry {number}", b"", b"", 0.0)

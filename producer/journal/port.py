@@ -139,7 +139,7 @@ class Journal(Protocol):
     def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
         """Entries above ``after``, in order: at most ``limit``, and no more once their bodies reach ``max_bytes``.
 
-        An entry that cannot be read has no body, and fails the comparison with its digest.
+        An entry that cannot be read has no body, and does not match its digest.
         """
         ...
 

@@ -9,6 +9,7 @@ directly as they come, without waking its task. The handshake's response says wh
     unlost-gap      the requested cursor, if it is unknown; the stream then starts where both histories part, or at the
                     oldest event
     unlost-max-event  size of the largest event, in bytes; a listener that cannot read that much does not begin
+    unlost-format   lines, if the client asked for many events in one message (``messages.py``)
 
 A client that retention overtakes is disconnected with 1012 (service restart). When it reconnects, it gets
 ``unlost-gap``.

@@ -15,8 +15,10 @@ import psutil
 import pytest
 
 from unlost.ops.system.layout import executable
-from unlost.ops.system.ports import free_port
+from unlost.ops.system.ports import free_port, free_row
 
+LISTENERS = 4
+"""They take as many ports in a row."""
 PORTS = ("producer", "ws", "postgres", "redis", "console")
 KILLED = ("postgres", "valkey-server", "producer-1", "haproxy", "listener-b", "console")
 
@@ -33,8 +35,11 @@ class Running:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        ports = {name: free_port() for name in PORTS}
-        listeners = free_port()
+        listeners = free_row(LISTENERS)
+        ports: dict[str, int] = {}
+        while len(ports) < len(PORTS):
+            if (port := free_port()) not in range(listeners, listeners + LISTENERS):
+                ports[PORTS[len(ports)]] = port
         self.publish_to = f"http://127.0.0.1:{ports['producer']}/publish"
         flags = [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
         self.said = directory / "said"

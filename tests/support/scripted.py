@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,10 +57,12 @@ class ScriptedSource:
         self.lives = lives
         self.now = 0.0
         self.asked: list[str] = []
+        self.offered: list[Mapping[str, str]] = []
 
     @contextlib.asynccontextmanager
     async def open(self, url: str, options: WebSocketOptions) -> AsyncIterator[Any]:
         self.asked.append(urlsplit(url).query)
+        self.offered.append(options.offers)
         if self.refuses:
             raise self.refuses.pop(0)
         yield ScriptedConnection(self, self.headers, self.frames)

@@ -107,6 +107,17 @@ def test_a_password_with_a_character_that_ends_the_host_is_not_quoted_in_the_ref
     assert name in str(refused.value)
 
 
+def test_a_password_whose_beginning_looks_like_a_port_is_not_taken_for_one() -> None:
+    with pytest.raises(UsageProblem, match="%2F") as refused:
+        ListenerSettings.load({"database_url": f"postgresql://user:12/{SECRET}@127.0.0.1:1/d"})
+    assert SECRET not in str(refused.value)
+
+
+def test_the_path_of_a_feed_may_have_an_at_sign() -> None:
+    url = "wss://feed.example:9443/ws/btcusdt@trade"
+    assert ListenerSettings.load({"ws_url": url, "database_url": "postgresql://h"}).ws_url.reveal() == url
+
+
 @pytest.mark.parametrize(
     "address",
     [

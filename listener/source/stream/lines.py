@@ -1,7 +1,7 @@
 """Reads the messages of our own producer that carry many events: a header, then one event on each line. Pure.
 
 The header names the first event's number, and the others follow. Everything here may still be hostile, since any server
-can claim to be our producer: what is no such message, or has too many lines, ends the session with a reason.
+can claim to be our producer: any other message, and one with too many lines, ends the session with a reason.
 """
 
 import re

@@ -54,7 +54,8 @@ class StreamSource:
         self.resumes = options.resumes == "yes"
         """See ``Source``."""
         self._options = options
-        self._websocket = replace(options.websocket, offers={ACCEPT: LINES})
+        self._is_ours = False
+        """Whether the last handshake was that of our producer. Only then is it asked for lines."""
         self._open_connection = open_connection or open_messages
         self._reports = reports
         self._prove_again = False
@@ -64,20 +65,24 @@ class StreamSource:
         """See ``Source``."""
         after = await cursor() if self.resumes and not self._prove_again else None
         url = with_cursor(self._options.url, after)
+        # If the session ends in the middle of a message, only a source that resumes sends the rest again.
+        asks = self._is_ours and self.resumes and not self._prove_again
+        websocket = replace(self._options.websocket, offers={ACCEPT: LINES} if asks else {})
         async with contextlib.AsyncExitStack() as stack:
             try:
-                link = await stack.enter_async_context(linked(self._open_connection, url, self._websocket))
+                link = await stack.enter_async_context(linked(self._open_connection, url, websocket))
             except HandshakeRefused as error:
                 # The address may lead elsewhere now, to a source that always refuses ``after``.
                 self._prove_again = self._prove_again or error.status is not None
                 raise
             handshake = handshake_of(link.response.headers) if link.response else Handshake()
             self._prove_again = False
+            self._is_ours = handshake.is_ours
             if self._options.resumes == "auto":
                 self.resumes = handshake.is_ours
             self._check_size(handshake)
             reports = self._reports if handshake.is_ours else None
-            session = LineSession if handshake.is_ours and handshake.lines else StreamSession
+            session = LineSession if asks and handshake.is_ours and handshake.lines else StreamSession
             yield session(link, self._opening(after, handshake), reports, ours=handshake.is_ours)
 
     def _opening(self, after: str | None, handshake: Handshake) -> Opened:

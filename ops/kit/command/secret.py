@@ -11,6 +11,8 @@ from pydantic_core import CoreSchema, core_schema
 from unlost.ops.kit.telemetry.mask import MASK, masked
 
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d*)?")
+_SERVERS = ("postgres", "redis", "rediss", "amqp", "nats")
+"""The beginnings of schemes whose paths have no ``@``."""
 
 
 class Secret:
@@ -69,7 +71,7 @@ class SecretUrl(Secret):
         if isinstance(value, str) and "://" not in value:
             raise ValueError("must be a URL such as scheme://host:port/name (before the host: user:pw@)")
         if isinstance(value, str):
-            _see_hosts(value)
+            _check_hosts(value)
         return super()._validated(value)
 
 
@@ -91,7 +93,7 @@ class PathOrUrl(SecretUrl):
         if isinstance(value, Path):
             return cls(str(value))
         if isinstance(value, str):
-            _see_hosts(value)
+            _check_hosts(value)
         return super(SecretUrl, cls)._validated(value)
 
 
@@ -106,17 +108,21 @@ class SecretUrls(Secret):
     @classmethod
     def _validated(cls, value: object) -> "Secret":
         for one in value.split() if isinstance(value, str) else ():
-            _see_hosts(one)
+            _check_hosts(one)
         return super()._validated(value)
 
 
-def _see_hosts(url: str) -> None:
+def _check_hosts(url: str) -> None:
     """Refuse a URL without readable hosts and ports, before a library does.
 
-    A password that has a slash, say, ends the host for the library, whose message would quote the password as a port.
+    A password that has a slash, say, ends the host for the library, whose message would quote the password as a port,
+    or the rest of it as the name of a database.
     """
-    hosts = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
-    if not all(_HOST.fullmatch(one) for one in hosts.split(",")):
+    scheme, _, rest = url.partition("://")
+    begin, *more = re.split("[/?#]", rest, maxsplit=1)
+    user, _, hosts = begin.rpartition("@")
+    hides = not user and scheme.startswith(_SERVERS) and "@" in "".join(more).partition("?")[0]
+    if hides or not all(_HOST.fullmatch(one) for one in hosts.split(",")):
         raise ValueError(
             "has no host and port that can be read; in a user name or password, write / ? # @ : [ ] as "
             "%2F %3F %23 %40 %3A %5B %5D"

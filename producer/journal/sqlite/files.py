@@ -16,7 +16,7 @@ PATIENCE = 5.0
 def connect(path: Path) -> sqlite3.Connection:
     """Open a connection whose commits survive a power failure."""
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=PATIENCE)
-    # A damaged byte must not stop reading. The entry is found damaged when its digest is compared.
+    # A damaged byte must not stop reading. The entry is found damaged when its checksum is compared.
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
     connection.execute("pragma journal_mode = wal")
     # In WAL mode only ``full`` syncs the log at each commit: an acknowledged event survives a power failure.

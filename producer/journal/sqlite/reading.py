@@ -95,7 +95,7 @@ def _entry(reader: sqlite3.Connection, number: int) -> Entry:
 def entry_of(row: Row) -> Entry:
     """The entry of a row whose columns have the right types."""
     number, event_id, digest, body, at, checksum = row
-    if not checksum:
+    if not (checksum and body):  # retention empties bodies
         return Entry(number, event_id, digest, body, at)
     try:
         is_whole = checksum == checksum_of(number, event_id, digest, body)

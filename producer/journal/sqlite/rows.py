@@ -42,7 +42,7 @@ def insert_few(writer: sqlite3.Connection, number: int, few: Sequence[Publicatio
         rows = zip(
             count(number), [one.event_id for one in few], [bytearray(one.digest) for one in few],
             [bytearray(one.body) for one in few], repeat(at), repeat(1),
-            [bytearray(checksum_of(at, one.event_id, one.digest, one.body)) for at, one in enumerate(few, number)],
+            [bytearray(checksum_of(no, one.event_id, one.digest, one.body)) for no, one in enumerate(few, number)],
             strict=False,
         )  # fmt: skip
         writer.execute(statements.INSERTS[len(few) - 1], list(chain.from_iterable(rows)))

@@ -76,9 +76,25 @@ async def test_lines_are_read_if_both_sides_agree():
     assert (bodies, cursors) == ([b"{1}", b"{2}", b"{3}"], ["j.1", "j.2", "j.3"])
 
 
+async def test_nobody_is_asked_for_lines_before_a_handshake_proved_our_producer():
+    """A gateway may hide the headers of an answer, and then lines would be taken for an event."""
+    source = ScriptedSource(LINES, (), ENDS)
+    async with source.read(stored="j.0") as one:
+        await one.until(lambda r: bool(r.of(SourceLost)))
+        assert source.offered[:2] == [{}, {"unlost-accept": "lines"}]
+
+
 @pytest.mark.parametrize("headers", [OURS, {"unlost-format": "lines"}, {**OURS, "unlost-format": "pages"}])
 async def test_only_our_own_producer_sends_lines(headers: dict[str, str]):
     assert await read_once(headers, message(1, b"{1}")) == ([message(1, b"{1}")], [None])
+
+
+async def test_a_source_that_does_not_resume_is_not_asked_for_lines():
+    """The rest of a message that ends a session would be lost."""
+    source = ScriptedSource(LINES, (), ENDS)
+    async with source.read(stored="j.0", resumes="no") as one:
+        await one.until(lambda r: len(r.of(SourceLost)) > 1)
+        assert not any(source.offered)
 
 
 async def test_another_message_among_them_is_a_lost_source():

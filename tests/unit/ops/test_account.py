@@ -49,6 +49,15 @@ def test_a_row_with_an_unresolved_letter_is_doubled_and_so_are_two_letters():
     assert not account.is_balanced
 
 
+def test_what_was_doubled_is_looked_at_once_more():
+    """A letter became a row between two queries."""
+    account = Account(doubled=["healed", "row and letter", "one letter left", "two letters"])
+    account.look_again_at_doubled(
+        {"healed", "row and letter"}, {"row and letter": 1, "one letter left": 1, "two letters": 2}
+    )
+    assert account.doubled == ["row and letter", "two letters"]
+
+
 def test_an_event_that_was_sent_twice_is_one_event_and_one_row():
     account = Account()
     account.accept(entries("aba"), stored("ab"), {})
