@@ -168,21 +168,16 @@ async def _close(
 ) -> None:
     """Query again for events that were found nowhere, or twice: they may have been moving from one place to another."""
     deadline = time.monotonic() + settings.settle
-    while account.doubled:
-        letters, _ = await _letters(settings, files, reports)
-        rows = await query.rows(reports, account.doubled, handled_from=handled_from)
-        account.look_again_at_doubled(rows.keys(), letters)
-        if time.monotonic() > deadline:
-            break
-        if account.doubled:
-            await asyncio.sleep(AGAIN)
-    while account.left:
+    while account.left or account.doubled:
         left = [*account.left]
         held = await query.in_flight(client, settings.listeners, left)
         unread = await _unread(settings, client, reports, set(left))
         letters, account.damaged_lines = await _letters(settings, files, reports)
-        account.look_again(await query.rows(reports, left, handled_from=handled_from), letters)
-        if not account.left.keys() - held - unread or time.monotonic() > deadline:
+        rows = await query.rows(reports, [*left, *account.doubled], handled_from=handled_from)
+        account.look_again(rows, letters)
+        account.look_again_at_doubled(rows.keys(), letters)
+        is_clear = not (account.doubled or account.left.keys() - held - unread)
+        if is_clear or time.monotonic() > deadline:
             account.close(held, unread, is_read=await reports.is_read())
             return
         await asyncio.sleep(AGAIN)
