@@ -13,10 +13,43 @@ from unlost.ops.audit.places import AuditSettings
 from unlost.ops.audit.query import AcceptedEvent, Retained
 
 
-class Reports:
-    """Nothing waits, and nobody declared a gap."""
+class System:
+    """Two accepted events. "a" is a row; "moves" becomes one after so many queries.
 
-    async def cursors(self) -> list[str]:
+    ``letters``: what each look finds; the last of them is found again and again.
+    """
+
+    def __init__(self, letters: list[dict[str, int]], *, moves_after: int) -> None:
+        self._letters = letters
+        self._moves_after = moves_after
+        self._read = False
+
+    @contextlib.asynccontextmanager
+    async def everybody(self, _: object) -> AsyncIterator[tuple[None, "System"]]:
+        yield None, self
+
+    async def journal(self, *_: object) -> AsyncIterator[list[AcceptedEvent]]:
+        if not self._read:
+            self._read = True
+            yield [AcceptedEvent(one, "", "d") for one in ("a", "moves")]
+
+    async def rows(self, _: object, ids: Sequence[str], *, handled_from: int | None) -> dict[str, Row]:
+        self._moves_after -= "moves" in ids
+        return {one: Row("d") for one in ids if one == "a" or self._moves_after < 0}
+
+    async def in_list_and(self, *_: object) -> tuple[Counter[str], int]:
+        return Counter(self._letters.pop(0) if len(self._letters) > 1 else self._letters[0]), 0
+
+    async def handled_from(self, *_: object) -> None:
+        return None
+
+    async def retained(self, *_: object) -> Retained:
+        return Retained()
+
+    async def in_flight(self, *_: object) -> set[str]:
+        return set()
+
+    async def cursors(self) -> list[Any]:
         return []
 
     async def is_read(self) -> bool:
@@ -25,56 +58,28 @@ class Reports:
     async def count_gaps(self) -> int:
         return 0
 
-    async def gaps(self, most: int) -> list[object]:
+    async def gaps(self, _: int) -> list[Any]:
         return []
 
 
 @pytest.mark.parametrize(
-    ("rows", "letters", "wrong"),
+    ("letters", "moves_after", "wrong"),
     [
-        ([{"a"}, {"a", "moves"}], [{"a": 1}, {}], {}),
-        ([{"a"}, {"a", "moves"}], [{"a": 1}], {"doubled": 1}),
-        ([{"a"}, {"a"}, {"a", "moves"}], [{"a": 1}, {"a": 1, "moves": 1}, {"moves": 1}, {}], {}),
-        ([{"a"}], [{}], {"missing": 1}),
+        ([{"a": 1}, {}], 1, {}),
+        ([{}, {"moves": 1}, {}], 1, {}),
+        ([{"a": 1}], 2, {"doubled": 1}),
+        ([{}], 1_000_000, {"missing": 1}),
     ],
-    ids=["a letter becomes a row", "one stays doubled", "a letter becomes a row while others move", "nothing moves"],
+    ids=["a letter became a row", "while it was looked for", "another stays doubled", "nothing moves"],
 )
-async def test_both_are_looked_at_until_they_are_in_one_place_or_the_time_is_over(
-    monkeypatch: pytest.MonkeyPatch, rows: list[set[str]], letters: list[dict[str, int]], wrong: dict[str, int]
+async def test_all_are_looked_at_until_they_are_in_one_place_or_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, letters: list[dict[str, int]], moves_after: int, wrong: dict[str, int]
 ) -> None:
-    """Each query of rows and letters gets the next of these, and then the last of them again and again."""
-
-    @contextlib.asynccontextmanager
-    async def everybody(_: object) -> AsyncIterator[tuple[None, Reports]]:
-        yield None, Reports()
-
-    async def journal(_: object, __: str, after: str | None = None) -> AsyncIterator[list[AcceptedEvent]]:
-        if not looked:
-            looked.append(True)
-            yield [AcceptedEvent(event_id=one, cursor="", digest="d", at=0.0, state="whole") for one in ("a", "moves")]
-
-    async def found(_: object, ids: Sequence[str], *, handled_from: int | None) -> dict[str, Row]:
-        now = rows.pop(0) if len(rows) > 1 else rows[0]
-        return {one: Row("d") for one in ids if one in now}
-
-    async def listed(*_: object) -> tuple[Counter[str], int]:
-        return Counter(letters.pop(0) if len(letters) > 1 else letters[0]), 0
-
-    async def nothing(*_: object) -> Any:
-        return None
-
-    async def retained(*_: object) -> Retained:
-        return Retained()
-
-    async def held(*_: object) -> set[str]:
-        return set()
-
-    looked: list[bool] = []
-    for name, fake in {"everybody": everybody, "in_list_and": listed, "AGAIN": 0.01}.items():
-        monkeypatch.setattr(cli, name, fake)
-    for name, fake in {
-        "journal": journal, "rows": found, "handled_from": nothing, "retained": retained, "in_flight": held,
-    }.items():  # fmt: skip
-        monkeypatch.setattr(query, name, fake)
+    system = System([*letters], moves_after=moves_after)
+    for name in ("everybody", "in_list_and"):
+        monkeypatch.setattr(cli, name, getattr(system, name))
+    for name in ("journal", "rows", "handled_from", "retained", "in_flight"):
+        monkeypatch.setattr(query, name, getattr(system, name))
+    monkeypatch.setattr(cli, "AGAIN", 0.01)
     account, _ = await cli.audited(AuditSettings(settle=0.3), ())
     assert account.wrong() == wrong
