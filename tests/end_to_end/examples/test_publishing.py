@@ -47,15 +47,14 @@ def test_the_load_breaks_no_promise(producer: RunningProducer) -> None:  # noqa:
 
 
 def test_the_load_notices_a_broken_promise(producer: RunningProducer, tmp_path: Path) -> None:  # noqa: F811
-    """Against a producer whose ids cannot be known: the file is made to take a second copy for accepted."""
+    """The file is made to expect that each first event is a duplicate."""
     broken = tmp_path / "locustfile.py"
-    text = (PUBLISHING / "locustfile.py").read_text().replace('body, 409), "duplicate")', 'body, 409), "accepted")')
-    broken.write_text(text)
-    run = [sys.executable, "-m", "locust", "-f", str(broken), "--host", producer.url, "--headless", "--users", "3"]
-    done = subprocess.run(
-        [*run, "--run-time", "2s", "--only-summary"], capture_output=True, text=True, timeout=50, check=False
-    )
+    broken.write_text((PUBLISHING / "locustfile.py").read_text().replace('first, "accepted")', 'first, "duplicate")'))
+    run = [sys.executable, "-m", "locust", "-f", str(broken), "--host", producer.url, "--headless", "--users", "5"]
+    headless = ["--spawn-rate", "50", "--run-time", "2s", "--only-summary"]
+    done = subprocess.run([*run, *headless], capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
+    assert "answered [{" in done.stdout + done.stderr
 
 
 def test_the_script_publishes_one_event(producer: RunningProducer) -> None:  # noqa: F811
