@@ -50,7 +50,7 @@ class Pausing:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
+        while self._pauses is not None:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
             with contextlib.suppress(Transient, Permanent):
                 await self.look()

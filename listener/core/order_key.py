@@ -4,9 +4,10 @@ A key is a text or a whole number at a path in the event, such as ``payload.acco
 it has no order. The name of its source is part of a key, because two sources have no order in common.
 """
 
+import functools
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -45,7 +46,7 @@ def key_reader(path: str) -> KeyOf:
 def value_reader(path: str) -> Callable[[Event], str]:
     """Return what reads the text or whole number at this path; an empty text if there is none."""
     root, *names = path.split(".")
-    find = _value_at(names) if root == "payload" else _value_at((root, *names))
+    find = _value_at(tuple(names)) if root == "payload" else _value_at((root, *names))
 
     def value_of(event: Event) -> str:
         if root == "type":
@@ -89,8 +90,12 @@ def nearest_policy(general: AfterLetter, of_type: Callable[[str | None], AfterLe
     return lambda event_type: of_type(event_type) or general
 
 
-def _value_at(names: Sequence[str]) -> Callable[[bytes], str]:
-    """Return what finds the value below these names. Nothing else of the JSON is made into objects."""
+@functools.lru_cache(64)
+def _value_at(names: tuple[str, ...]) -> Callable[[bytes], str]:
+    """Return what finds the value below these names. Nothing else of the JSON is made into objects.
+
+    It has types of its own, so it is made once for each path.
+    """
     leaf: type = msgspec.Raw
     for name in reversed(names):
         leaf = msgspec.defstruct("Level", [("below", leaf | UnsetType, msgspec.field(name=name, default=UNSET))])

@@ -10,6 +10,7 @@ A schedule that breaks the law is shrunk, and printed as the command that replay
 """
 
 import argparse
+import os
 import sys
 import time
 
@@ -28,7 +29,7 @@ def main() -> int:
     )
     parser.add_argument("--schedules", type=int, default=1_000_000, help="how many to run (default 1,000,000)")
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one for each core)")
     parser.add_argument("--stop-after", type=int, default=5, help="stop after this many findings (default 5)")
     parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and print every step")
     parser.add_argument("--drop", nargs="*", default=[], metavar="NAME", help="what to leave out of it")

@@ -28,15 +28,15 @@ def try_seeds(seeds: range, mutation: str = "", *, in_order: bool = False) -> li
     with mutated(mutation):
         for seed in seeds:
             verdict = run((ordered if in_order else schedule)(seed))
-            gc.collect()
+            _collect()
             if verdict.broken:
                 findings.append(Finding(seed, verdict.broken))
     return findings
 
 
-def _one_collection_a_schedule() -> None:
-    """Exclude a worker's modules from garbage collection, so that collecting after each schedule is quick."""
-    gc.disable()
+def _collect() -> None:
+    """Collect what the schedule has left. What lives on is examined only once: modules, settings, types."""
+    gc.collect()
     gc.freeze()
 
 
@@ -51,7 +51,7 @@ def hunt(
 ) -> Iterator[Finding]:
     """Run ``count`` schedules from seed ``first``. Yields findings, and reports how many schedules are done."""
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
-    with multiprocessing.get_context("spawn").Pool(jobs, _one_collection_a_schedule) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, gc.disable) as pool:
         done = 0
         for chunk, findings in zip(
             chunks, pool.imap(partial(try_seeds, mutation=mutation, in_order=in_order), chunks), strict=True

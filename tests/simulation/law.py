@@ -327,28 +327,31 @@ class Law(Hooks):
         return bool(self.letters.get((claim_id, digest)) or self.letters.get(_conflict(event_id, digest)))
 
     def hear(self, process: Start, fact: Fact) -> None:
-        self._hear_of_pauses(process, fact)
-        if isinstance(fact, LeasesLost):
-            self._lost.update((process, event_id) for event_id in fact.event_ids)
-        if isinstance(fact, PlacesDeclared) and fact.degraded:
-            for run in chain.from_iterable(self.runs.values()):
-                if run.process is process and (run.ended is None or run.failed):
-                    run.degraded = True  # its claim has moved with all others
-        if isinstance(fact, StoreWentBack | StoreUnconfirmed):
-            self._noticed.add(process)
-        if isinstance(fact, SourceGap):
-            self._gaps_reported.add(self._gaps.pop(process, ()))
-            gone = self.histories.forgiven | self.histories.lost
-            self._for_good.update((process, one) for one in gone if process in self.arrived.get(one, ()))
-        if isinstance(fact, EventsStored):
-            for event_id in fact.event_ids:
-                row = self.postgres.rows.get(event_id)
-                if event_id not in self._gone and (row is None or row.token != process.token):
-                    self.world.break_law(f"{process.name} says that it stored {event_id}, and the row is not its own")
+        match fact:
+            case LeasesLost():
+                self._lost.update((process, event_id) for event_id in fact.event_ids)
+            case PlacesDeclared(degraded=True):
+                for run in chain.from_iterable(self.runs.values()):
+                    if run.process is process and (run.ended is None or run.failed):
+                        run.degraded = True  # its claim has moved with all others
+            case StoreWentBack() | StoreUnconfirmed():
+                self._noticed.add(process)
+            case SourceGap():
+                self._gaps_reported.add(self._gaps.pop(process, ()))
+                gone = self.histories.forgiven | self.histories.lost
+                self._for_good.update((process, one) for one in gone if process in self.arrived.get(one, ()))
+            case EventsStored():
+                self._hear_of_rows(process, fact)
+            case RoutePaused():
+                self._paused_until[process] = math.inf
+            case RouteResumed():
+                self._paused_until[process] = self.world.now
 
-    def _hear_of_pauses(self, process: Start, fact: Fact) -> None:
-        if isinstance(fact, RoutePaused | RouteResumed):
-            self._paused_until[process] = math.inf if isinstance(fact, RoutePaused) else self.world.now
+    def _hear_of_rows(self, process: Start, fact: EventsStored) -> None:
+        for event_id in fact.event_ids:
+            row = self.postgres.rows.get(event_id)
+            if event_id not in self._gone and (row is None or row.token != process.token):
+                self.world.break_law(f"{process.name} says that it stored {event_id}, and the row is not its own")
 
     def stopped(self, process: Start, at_work: Collection[str]) -> None:
         """Check that a stop gave back letters that it had not tried. A frozen one may have had no time for that."""

@@ -39,6 +39,7 @@ from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.in_flight import InFlight
+from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.ports.dead_letters import (
     Burial,
@@ -51,6 +52,7 @@ from unlost.listener.ports.dead_letters import (
 )
 from unlost.listener.ports.effects import EffectRows
 from unlost.listener.ports.source import Source
+from unlost.listener.routing.finding import find_handler
 
 LEASE = 2.5
 """Long enough to notice a silent Redis, and to replicate claims elsewhere, before a lease expires."""
@@ -120,6 +122,13 @@ def settings_of(
     }  # fmt: skip
     return Settings.load({key: str(value) for key, value in given.items()})
 
+
+def _found(name: str) -> Handler:
+    """All starts share the handlers that are functions: these have no state. An application belongs to one start."""
+    return find_handler(name) if ":by_" in name else _function(name)
+
+
+_function = functools.cache(find_handler)
 
 GROUP_SECONDS = 30.0
 
@@ -329,6 +338,7 @@ class Start(Process):
             name=lambda: str(number),
             sources=self._sources,
             rng=scene.world.rng.random,
+            find=_found,
         )
         self.engine = self.listening.engine
         self.token = self.engine.token

@@ -123,6 +123,8 @@ class KeyLaw:
         self._reads: dict[tuple[Start, float], set[float]] = {}
         """When a process read while a key was blocked, by process and by the time since when it is."""
         self._ran: set[str] = set()
+        self._keys: list[str] = []
+        """The key of each entry of the journal, by serial number."""
 
     def before(self, event_id: str) -> list[str]:
         """The earlier events of the same key that the journal has. Each id counts once, at its first place."""
@@ -141,8 +143,10 @@ class KeyLaw:
         ]  # fmt: skip
 
     def _key_of(self, serial: int) -> str:
-        payload = json.loads(self._law.frames[serial - 1]).get("payload")
-        return str(payload.get("key", ""))
+        while len(self._keys) < serial:
+            payload = json.loads(self._law.frames[len(self._keys)]).get("payload")
+            self._keys.append(str(payload.get("key", "")))
+        return self._keys[serial - 1]
 
     def _policy_of(self, event_id: str) -> str:
         return self._of_event.get(event_id, self._after_letter)

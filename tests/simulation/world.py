@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-STEPS_AT_ONCE = range(20_000)
+STEPS_AT_ONCE = 20_000
 """More steps than this without time passing mean an endless loop."""
 
 
@@ -92,47 +92,43 @@ class World:
 
     def run(self, *, until: float) -> None:
         """Continue until that time, or until the law is broken."""
-        ready, timers = self.ready, self._timers
-        events._set_running_loop(None)
-        try:
-            while self._run_ready():
-                if not timers or timers[0][0] > until:
-                    self.now = max(self.now, until)
-                    return
-                self.now = now = timers[0][0]
-                while timers and timers[0][0] <= now:
-                    ready.append(heappop(timers)[2])
-        finally:
-            events._set_running_loop(None)
-
-    def _run_ready(self) -> bool:
-        """Run everything scheduled for now, and what follows at once. Returns whether the law still holds."""
-        ready, enter = self.ready, events._set_running_loop
+        ready, timers, enter = self.ready, self._timers, events._set_running_loop
         running: Process | None = None
-        for _ in STEPS_AT_ONCE:
-            if not ready or self.broken is not None:
-                return self.broken is None
-            step = ready.popleft()
-            callback = step.callback
-            if callback is None:
-                continue
-            process = step.process
-            if process is None:
-                callback(*step.args)
-            elif process.state is RUNNING:
-                if process is not running:
-                    running = process
-                    enter(process)
-                try:
-                    callback(*step.args)
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException as error:  # noqa: BLE001 - asyncio does the same with it
-                    process.callback_failed(error)
-            else:
-                process.hold(step)
-        self.break_law("an endless loop: steps without time passing")
-        return False
+        left = STEPS_AT_ONCE
+        enter(None)
+        try:
+            while self.broken is None:
+                if not ready:
+                    if not timers or timers[0][0] > until:
+                        self.now = max(self.now, until)
+                        return
+                    self._advance()
+                    left = STEPS_AT_ONCE
+                step = ready.popleft()
+                left -= 1
+                process = step.process
+                if not left:
+                    self.break_law("an endless loop: steps without time passing")
+                elif step.callback is None:
+                    pass
+                elif process is None:
+                    step.callback(*step.args)
+                elif process.state is RUNNING:
+                    if process is not running:
+                        running = process
+                        enter(process)
+                    process.take(step)
+                else:
+                    process.hold(step)
+        finally:
+            enter(None)
+
+    def _advance(self) -> None:
+        """Let the clock jump to the next timer. Everything that is due then is ready."""
+        timers, ready = self._timers, self.ready
+        self.now = now = timers[0][0]
+        while timers and timers[0][0] <= now:
+            ready.append(heappop(timers)[2])
 
 
 RUNNING, FROZEN, DEAD, AFTERLIFE = "running", "frozen", "dead", "afterlife"
@@ -195,6 +191,15 @@ class Process(asyncio.AbstractEventLoop):
 
     def frozen_since(self, when: float) -> bool:
         return self.state is FROZEN or (self.frozen_at is not None and self.woken_at >= when)
+
+    def take(self, step: Step) -> None:
+        """Run a step."""
+        try:
+            step.callback(*step.args)  # type: ignore[misc]  # it was not cancelled
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - asyncio does the same with it
+            self.callback_failed(error)
 
     def hold(self, step: Step) -> None:
         """Keep a step that may not run, until the process is woken, or until nothing it does matters any more."""
