@@ -14,10 +14,19 @@ after the loss that its detail names. ``shipped``: how much of both files is in 
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal, assert_never
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
+
+from unlost.dlq.record.fingerprint import plain
+from unlost.listener.core.errors import MESSAGE_LIMIT
+from unlost.listener.core.shortened import shortened
+from unlost.ops.kit.telemetry.mask import masked
+
+ALIKE = 64
+"""So many details are remembered: most of a batch are the same."""
 
 What = Literal[
     "resolved", "failed", "retried", "archived", "restored", "quarantined", "reopened", "edited", "noted", "assigned",
@@ -43,6 +52,7 @@ class Edit(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that happened to a letter. ``detail``: how it was stored, why it was archived, or what failed.
 
+    Wherever it is kept or shown, the detail is short and has neither control characters nor passwords.
     ``by``: who did it. A listener that retried a letter in vain records ``retried``, a failed replay ``failed``.
     ``edit``: what an edit made. ``followers``: "go", if later events of the letter's key wait for it no more.
     """
@@ -55,6 +65,15 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     by: str = ""
     edit: Edit | None = None
     followers: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.detail:
+            force_setattr(self, "detail", _clean(self.detail))
+
+
+@lru_cache(maxsize=ALIKE)
+def _clean(detail: str) -> str:
+    return shortened(masked(plain(detail)), MESSAGE_LIMIT)
 
 
 class LetterState(msgspec.Struct, frozen=True):

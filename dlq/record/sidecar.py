@@ -19,14 +19,11 @@ from unlost.dlq.record.fingerprint import plain
 from unlost.dlq.record.letter import epoch_second, iso
 from unlost.dlq.record.letter_state import Edit, LetterState, Record, What, fold
 from unlost.dlq.record.line import broken_seal, seal
-from unlost.listener.core.shortened import shortened
-from unlost.ops.kit.telemetry.mask import masked
 
 MAX_EDITED_BYTES = 4 * 1024 * 1024
 """The largest event that an edit may make."""
 MAX_RECORD_BYTES = 2 * MAX_EDITED_BYTES
 """Room for a version that a codec has encoded, which makes it a third longer."""
-MESSAGE_LIMIT = 2_000
 
 
 class _Edit(msgspec.Struct):
@@ -135,7 +132,7 @@ def encode(record: Record) -> bytes:
         plain(record.letter_id),
         record.what,
         iso(record.at),
-        shortened(masked(plain(record.detail)), MESSAGE_LIMIT),
+        record.detail,
         None if record.error_type is None else plain(record.error_type),
         plain(record.by) or None,
         _edit_line(record.edit),

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from unlost.dlq.record.event import edited_as, event_of
-from unlost.dlq.record.letter import letter_for
+from unlost.dlq.record.letter import letter_for, said
 from unlost.dlq.replay.shadow import ShadowOutcome, ShadowResult
 from unlost.dlq.store.entries import LetterEntry
 from unlost.listener.app.connection_settings import ConnectionSettings
@@ -195,7 +195,7 @@ def _result(
 ) -> ShadowResult:
     letter = entry.letter
     return ShadowResult(
-        letter.letter_id, letter.event_id, entry.state.version, outcome, error_type, message, wrote or {}
+        letter.letter_id, letter.event_id, entry.state.version, outcome, error_type, said(message) or "", wrote or {}
     )
 
 

@@ -47,10 +47,12 @@ class Agreement:
         return not view.agreed and not view.others(self._handler)
 
     def why_not(self) -> str:
-        """Return which listener has another handler than this one, or an empty text."""
+        """Return why nothing may start: mostly, which listener has another handler than this one."""
         if self.reached or self._view is None:
             return ""
         others = self._view.others(self._handler)
+        if self._view.mine is None and not others:
+            return "this listener's entry among the live listeners has expired, and it enters itself again"
         theirs = ", ".join(f"listener {one.instance_id} has {_named(one.handler)}" for one in others)
         return (
             f"another handler is at work: this listener has {_named(self._handler)}, {theirs or 'a peer had another'}; "

@@ -77,6 +77,10 @@ class InvalidPayload(Permanent):
     """A valid event whose payload does not fit the type that its route declares."""
 
 
+class Unrepeatable(Permanent):
+    """The attempt may have left effects that stand, so no other may follow, whatever else went wrong meanwhile."""
+
+
 class Unaccounted(UnlostError):
     """An orderly stop left events that have neither a row nor a letter."""
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Permanent, Transient, failure_of
+from unlost.listener.core.errors import Permanent, Transient, Unrepeatable, failure_of
 from unlost.listener.core.facts import Facts, failed_attempt
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.store_watch import StoreWatch
@@ -51,6 +51,9 @@ class Failures:
 
         ``counts`` is asked whether it counts against the event, if PostgreSQL was not away.
         """
+        if isinstance(error, Unrepeatable):
+            self.keep(flight, error, retried=False)
+            return None
         if not await self.count([flight], error, began):
             return NextAttempt(number, None)
         if not counts():

@@ -214,6 +214,20 @@ async def test_a_replay_takes_what_waits_a_few_at_a_time_and_what_is_recorded_is
         assert not await taking.take(9)
 
 
+async def test_neither_a_state_nor_a_history_has_the_password_in_an_error(
+    store: LetterStore, place: Files | Table
+) -> None:
+    why = "exhausted: cannot reach ws://user:hunter2@host/x?token=hunter2"
+    async with store.replaying(ALL, 0, "first") as taking:
+        (taken, *_) = await taking.take(9)
+        letter_id = taken.letter.letter_id
+        await taking.record([Record(letter_id, "failed", time.time(), why, "OSError", "me")])
+    assert (await store.history([letter_id]))[letter_id][0].detail.startswith("exhausted: cannot reach ws://***@host/x")
+    for one in (store, place.another()):
+        assert "hunter2" not in str((await one.latest(ALL, 0)).entries)
+        assert "hunter2" not in str(await one.history([letter_id]))
+
+
 async def test_two_replays_share_the_letters_or_the_second_is_refused(place: Files | Table) -> None:
     store = await place.put(LETTERS)
     async with store.replaying(ALL, 0, "first") as first:

@@ -45,7 +45,7 @@ async def order(payload: Order, tx: Transaction, event: Delivery) -> None:
     if payload.n == 5:
         raise ValueError("no such order 5")
     if payload.n == 6:
-        raise Reject("never")
+        raise Reject("never: ws://u:hunter2@host/")
 
 
 @app.on("late")
@@ -125,6 +125,7 @@ async def test_each_letter_is_tried_and_nothing_is_stored(
     assert found["two"].wrote == {"public.bookings": (2, 0, 0), "public.stock": (0, 2, 0)}
     assert found["sends"].wrote["unlost.effects"] == (1, 0, 0), "recorded, and rolled back"
     assert (found["other"].error_type, found["unknown"].wrote) == ("Reject", {})
+    assert found["other"].message == "never: ws://***@host/"
     assert "unique_later" in found["late"].message, "what a commit would check is checked"
     for table, count in (("unlost.events", 1), ("bookings", 0), ("stock where count = 9", 2), ("unlost.effects", 0)):
         assert await connection.fetchval(f"select count(*) from {table}") == count

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import asyncpg
 
-from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.core.errors import Transient, Unrepeatable
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -29,7 +29,7 @@ FREE_SECONDS = 300.0
 """How long a connection may stay open unused."""
 
 
-class TransactionLeft(Permanent):
+class TransactionLeft(Unrepeatable):
     """A handler ended its transaction. Its commits stand, and a retry would repeat them, so there is none."""
 
     def __init__(self) -> None:

@@ -118,12 +118,13 @@ class SqliteJournal:
             self._lock.release()
 
     def _require_same_file(self) -> None:
-        """Raise if the open file was replaced or removed: every further event would vanish with it."""
+        """Raise if the open file was replaced or removed, as every further event would vanish with it, or its lock."""
         if file_at(self._path) != self._file:
             raise JournalError(
                 f"the journal {self._path} was replaced or removed while the producer runs, so nothing more is "
                 "accepted; start the producer again"
             )
+        self._held_for_life.require()
 
     def _place_now(self, groups: Sequence[Publications], at: float) -> Written | None:
         # This is the event loop, which must not wait for another writer.
@@ -150,6 +151,7 @@ class SqliteJournal:
     def probe(self, at: float) -> None:
         """See ``Journal``."""
         with self._writing("written"):
+            self._require_same_file()
             self._writer.execute("insert or replace into proof values (1, ?)", (at,))
 
     def probed_at(self) -> float | None:

@@ -1,5 +1,6 @@
 """The file of a journal: its connections, its write-ahead log, and whether it is still the same file."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -34,6 +35,12 @@ def file_at(path: Path) -> tuple[int, int] | None:
         found = path.stat()
     except OSError:
         return None
+    return found.st_dev, found.st_ino
+
+
+def file_of(descriptor: int) -> tuple[int, int]:
+    """Return which file this is."""
+    found = os.fstat(descriptor)
     return found.st_dev, found.st_ino
 
 

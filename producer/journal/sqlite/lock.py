@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from unlost.producer.journal.port import JournalError
+from unlost.producer.journal.sqlite.files import file_at, file_of
 
 
 class JournalLock:
@@ -15,18 +16,9 @@ class JournalLock:
 
     def __init__(self, journal: Path) -> None:
         journal = journal.resolve()  # the same lock, whatever link leads to the journal
-        path = journal.with_name(f"{journal.name}.lock")
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            # Not on the journal itself: closing any descriptor of that file would drop SQLite's own locks (POSIX).
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _named(self._file)
-            os.close(self._file)
-            raise JournalError(
-                f"the journal {journal} is in use by another producer{holder}; "
-                "stop that one, or give this one a journal of its own (--journal)"
-            ) from None
+        self._path = journal.with_name(f"{journal.name}.lock")
+        self._file = self._take(journal)
+        self._locked = file_of(self._file)
         if journal.exists() and (names := journal.stat().st_nlink) > 1:
             os.close(self._file)
             raise JournalError(
@@ -35,6 +27,36 @@ class JournalLock:
             )
         os.truncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    @property
+    def excludes_others(self) -> bool:
+        """Whether the locked file is at its path. Once it was removed, another producer can lock a new one."""
+        return file_at(self._path) == self._locked
+
+    def require(self) -> None:
+        """Raise ``JournalError`` if another producer could have the journal."""
+        if not self.excludes_others:
+            raise JournalError(
+                f"the lock {self._path} was removed or replaced while the producer runs, so another producer can write "
+                "the same journal, and nothing more is accepted; stop all producers of this journal, and start one"
+            )
+
+    def _take(self, journal: Path) -> int:
+        while True:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                # Not on the journal itself: closing any descriptor of that file would drop SQLite's own locks (POSIX).
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _named(file)
+                os.close(file)
+                raise JournalError(
+                    f"the journal {journal} is in use by another producer{holder}; "
+                    "stop that one, or give this one a journal of its own (--journal)"
+                ) from None
+            if file_of(file) == file_at(self._path):
+                return file
+            os.close(file)  # removed between the two calls
 
     def release(self) -> None:
         """Free the lock. The file stays: removing it could remove the lock of the next producer."""

@@ -792,6 +792,24 @@ def test_a_journal_of_an_earlier_version_gets_checksums_and_finds_damage(
     journal.close()
 
 
+def test_accepts_nothing_once_another_producer_could_have_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    first = SqliteJournal(path)
+    (tmp_path / "journal.sqlite.lock").unlink()
+    second = SqliteJournal(path)
+    refused = pytest.raises(JournalError, match=r"the lock .*journal.sqlite.lock was removed or replaced")
+    for append in (first.append, first.append_at_once):
+        with refused:
+            append([[event("a")]], 1.0)
+    with refused:
+        first.probe(1.0)
+    assert statuses(second, event("a")) == ["accepted"]
+    first.close()
+    with pytest.raises(JournalError, match="in use by another producer"):
+        SqliteJournal(path)
+    second.close()
+
+
 @pytest.mark.parametrize("replaced", [True, False])
 def test_accepts_nothing_into_a_file_that_is_not_there_any_more(tmp_path: Path, replaced: bool) -> None:
     path = tmp_path / "journal.sqlite"

@@ -14,7 +14,7 @@ from unlost.dlq.record.letter_line import Damaged, decode, encode, letter_values
 from unlost.dlq.record.letter_state import OPEN, LetterState, Record, Status, What, after
 from unlost.dlq.record.line import seal
 from unlost.listener.core.cause import Reason  # fmt: skip
-from unlost.listener.core.errors import Failure
+from unlost.listener.core.errors import MESSAGE_LIMIT, Failure
 from unlost.listener.core.event import parse
 from unlost.listener.core.oversized import Oversized
 
@@ -199,10 +199,10 @@ def test_a_record_comes_back_as_it_was(what: What, error_type: str | None):
     assert sidecar.decode(sidecar.encode(record)) == record
 
 
-def test_what_a_record_says_is_masked_and_bounded():
-    record = sidecar.decode(sidecar.encode(Record("l", "failed", 8.0, SECRET + " " + "x" * 5_000 + "\nits cause")))
-    assert record is not None
-    assert len(record.detail) == sidecar.MESSAGE_LIMIT
+def test_the_detail_of_a_record_is_masked_and_bounded():
+    record = Record("l", "failed", 8.0, SECRET + " " + "x" * 5_000 + "\nits cause")
+    assert sidecar.decode(sidecar.encode(record)) == record
+    assert len(record.detail) == MESSAGE_LIMIT
     assert (record.detail.startswith(MASKED + " xxx"), record.detail.endswith("…its cause")) == (True, True)
 
 

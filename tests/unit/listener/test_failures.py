@@ -9,7 +9,7 @@ from tests.support.fakes import as_a
 from tests.support.stand_ins import Watch, flight
 from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Failure, Permanent, Transient
+from unlost.listener.core.errors import Failure, Permanent, Transient, Unrepeatable
 from unlost.listener.core.facts import AttemptFailed, Fact
 from unlost.listener.pipeline.failures import Failures, NextAttempt
 from unlost.listener.pipeline.store_watch import StoreWatch
@@ -49,6 +49,18 @@ async def test_an_attempt_in_an_outage_is_repeated_and_nothing_of_it_is_kept():
     (fact,) = facts
     assert isinstance(fact, AttemptFailed)
     assert (fact.message, fact.retried, fact.count, fact.event_id) == ("away", True, 1, "e")
+
+
+async def test_an_attempt_whose_effects_may_stand_is_the_last_although_postgresql_was_away():
+    watch, one = Watch(outages=9), flight()
+    made, facts = failures(watch)
+    error = Unrepeatable("it committed by itself")
+    assert await made.again(one, 1, error, 7.0, Backoff.fixed(3, 2.0), counts=lambda: False) is None
+    assert one.attempts == [Failure(12.0, "store", "permanent", "Unrepeatable", "it committed by itself")]
+    (fact,) = facts
+    assert isinstance(fact, AttemptFailed)
+    assert fact.retried is False
+    assert watch.asked == []
 
 
 async def test_a_batch_that_failed_together_names_no_event():
