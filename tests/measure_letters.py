@@ -4,49 +4,41 @@
 
 ``python -m tests.measure_letters replay``: how many letters a second a replay stores, beside the rate of live events.
 ``--handler plain``, ``transaction`` or ``instant`` measures both with a handler of ``ops/bench/handlers.py``. On a
-machine that does other work too, believe the processor time: of the process that stores, and of PostgreSQL.
+machine that does other work too, believe the processor time: of the process that stores, and of servers.
 """
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import islice
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, get_args
 
 import asyncpg
 import uvloop
 
 from tests.support.servers import running_postgres
 from unlost.dlq.record.containment import alternatives
-from unlost.dlq.record.file import DeadLetterFile
-from unlost.dlq.record.letter import Letter, letter_for
 from unlost.dlq.record.letter_line import encode
 from unlost.dlq.record.query import Selection
-from unlost.listener.core.errors import Failure
-from unlost.listener.core.event import parse
-from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
 from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.ops.bench import handlers, pipeline, processor
+from unlost.ops.bench import handlers, pipeline, replay
 from unlost.ops.bench.bed import Bed
+from unlost.ops.bench.figures import Measured
+from unlost.ops.bench.replay import AT_ONCE, DLQ, FIRST, GROUPS, TYPES, letters, write
 from unlost.ops.system.layout import Layout, free_ports
 from unlost.ops.system.system import System
 
-GROUPS, TYPES, ROUNDS, AT_ONCE, FILLED_AT_ONCE = 200, 20, 5, 2_000, 50_000
-FIRST = 1_700_000_000.0
+ROUNDS, FILLED_AT_ONCE = 5, 50_000
 
 
 def main() -> None:
@@ -63,23 +55,6 @@ def main() -> None:
         asyncio.run(measure_table(given.count or 1_000_000))
     else:
         measure_replay(given.count or 50_000, given.handler, given.rounds)
-
-
-def letters(count: int) -> Iterator[Letter]:
-    """Letters of several failures and types, in order of time."""
-    for number in range(count):
-        frame = {
-            "event_id": f"order-{number}",
-            "type": f"type.{number % TYPES}",
-            "payload": {"n": number, "sku": "x" * 100},
-        }
-        event = parse(json.dumps(frame), max_bytes=10_000)
-        at = FIRST + number
-        failure = Failure(at, "handle", "transient", f"Error{number % GROUPS}", f"no such order {number}")
-        yield letter_for(
-            event, letter_id=f"{number:012x}{'0' * 16}", reason="exhausted", stage="handle", attempts=[failure],
-            at=at, instance="a", epoch=1, mode="normal", source="ws://127.0.0.1/",
-        )  # fmt: skip
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -181,20 +156,6 @@ def measure_file(count: int) -> None:
             )
 
 
-DLQ = [sys.executable, "-m", "unlost", "dlq"]
-
-
-def write(directory: Path, count: int) -> Path:
-    """A file of letters."""
-    path = directory / "letters.jsonl"
-    file = DeadLetterFile(path)
-    found = letters(count)
-    while some := list(islice(found, 20_000)):
-        file.append(some)
-    file.close()
-    return path
-
-
 # -- a replay -------------------------------------------------------------------------------------
 
 
@@ -214,76 +175,31 @@ def measure_replay(count: int, handler: str, rounds: int) -> None:
 
 
 async def _measured_replay(system: System, directory: Path, count: int, handler: str, rounds: int) -> None:
-    connection = await asyncpg.connect(system.database_url)
-    bed = Bed(system, connection)
+    bed = Bed(system, await asyncpg.connect(system.database_url))
     try:
         for number in range(rounds):
-            before = processor.seconds([server := bed.server_pids[0]], self_too=False)
             if handler:
                 live = await handlers.stored(bed, handler, count=count)
             else:
                 live = await pipeline.stored(bed, listeners=1, count=count, size=300, duplicates=0.0)
-            of_server = (processor.seconds([server], self_too=False) - before) / count * 1e6
-            print(
-                f"{'live':<12}{count:>10,} events: {live.rate:,.0f} a second, µs of CPU each: {live.cost:.0f} here, "
-                f"{of_server:.0f} in PostgreSQL",
-                flush=True,
-            )
-            for kind in ("list", "file"):
-                await bed.forget_rows()
-                await connection.execute("truncate unlost.letters, unlost.letter_lines, unlost.letter_records")
-                await connection.execute("truncate unlost.letter_groups, unlost.buried; checkpoint")
-                rate = await _replayed(kind, count, bed, directory / f"{number}{kind}", handler)
-                print(f"{'':<12}{rate / live.rate:.2f} of the live rate", flush=True)
+            show("live events", live)
+            for kind in get_args(replay.Kind):
+                again = await replay.replayed(
+                    bed, kind, count=count, directory=directory / f"{number}{kind}", handler=handler
+                )
+                show(f"letters of a {kind}", again)
+                print(f"{'':<20}{again.rate / live.rate:.2f} of the live rate", flush=True)
     finally:
         await bed.close()
 
 
-async def _replayed(kind: str, count: int, bed: Bed, directory: Path, handler: str) -> float:
-    await asyncio.to_thread(directory.mkdir)
-    system = bed.system
-    database = Database(system.database_url)
-    table = LetterTable(database, token="t")
-    found = letters(count)
-    while kind == "list" and (some := list(islice(found, AT_ONCE))):
-        await table.add("a", [Listed(one, encode(one), burial_of(one), None) for one in some])
-    await database.close()
-    files = [write(directory, count)] if kind == "file" else []
-    flags = ["--handler", f"{handlers.__name__}:{handler}"] if handler else ["--without-handler"]
-    started = time.monotonic()
-    process = await asyncio.create_subprocess_exec(
-        *DLQ, "replay", *files, "--follow", "--database-url", system.database_url, "--redis-url", system.redis_url,
-        *flags, stdout=asyncio.subprocess.PIPE, env=dict(os.environ),
-    )  # fmt: skip
-    assert process.stdout is not None
-    looks = list[Look]()
-    last: dict[str, Any] = {}
-    async for line in process.stdout:
-        last = json.loads(line)
-        if "progress" in last:
-            both = [processor.seconds([pid], self_too=False) for pid in (process.pid, bed.server_pids[0])]
-            looks.append(Look(last["progress"]["stored"], time.monotonic(), *both))
-    await process.wait()
-    assert last["report"]["stored"] == count, last
-    first, end = looks[0], looks[-1]
-    stored = end.stored - first.stored
-    rate = stored / (end.at - first.at)
-    here, there = ((end.here - first.here) / stored * 1e6, (end.there - first.there) / stored * 1e6)
+def show(name: str, one: Measured) -> None:
+    """Print one rate, and what an event costs."""
     print(
-        f"{kind:<12}{count:>10,} letters: {rate:,.0f} a second, µs of CPU each: {here:.0f} here, {there:.0f} in "
-        f"PostgreSQL; {time.monotonic() - started:.1f} s in all, {first.here:.1f} s of CPU until the first",
+        f"{name:<20}{one.events:>10,}: {one.rate:,.0f} a second, µs of CPU each: {one.cost:.0f} here, "
+        f"{one.servers / one.events * 1e6:.0f} in servers",
         flush=True,
     )
-    return rate
-
-
-class Look(NamedTuple):
-    """What a replay has stored until a moment, and the processor seconds used: by itself, and by PostgreSQL."""
-
-    stored: int
-    at: float
-    here: float
-    there: float
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from unlost.ops.bench.client import BatchPoster, checked, request
 from unlost.ops.bench.figures import Measured
 from unlost.ops.bench.load import bodies, events
 from unlost.ops.system.child import Child
+from unlost.ops.system.ports import LOOPBACK
 from unlost.ops.system.system import System
 
 WAIT = 600.0
@@ -121,35 +122,35 @@ class Bed:
         """Measure how fast these listeners store waiting events: from the first received frame to the last row.
 
         They are up and know each other, and are frozen while events are published. So the figure includes no start of
-        a process. The processor seconds are those of the listeners.
+        a process. The processor seconds are those of the listeners, and beside them those of the servers.
         """
         await self.begin_here()
         for child in children:
             child.start()
         try:
-            await self._met(len(children))
+            await self.met(children)
             for child in children:
                 child.freeze()
             await self.publish(lines)
-            before = processor.seconds(pids := [child.pid for child in children], self_too=False)
+            used = processor.Used([child.pid for child in children]), processor.Used(self.server_pids)
             for child in children:
                 child.thaw()
             await self.rows(distinct)
-            used = processor.seconds(pids, self_too=False) - before
+            listeners, servers = (one.seconds() for one in used)
             seconds = await self.reports.span_after(self._base)
         finally:
             for child in children:
                 await asyncio.to_thread(child.stop)
         await self._audit(distinct)
-        return Measured(len(lines), seconds, used)
+        return Measured(len(lines), seconds, listeners, servers)
 
-    async def _met(self, count: int) -> None:
-        """Wait until so many listeners are ready and know each other, and have stored some events together."""
+    async def met(self, children: Sequence[Child]) -> None:
+        """Wait until these listeners are ready and know each other, and have stored some events together."""
         async with asyncio.timeout(WAIT), httpx.AsyncClient(trust_env=False) as client:
-            for url in self.system.layout.listener_urls[:count]:
-                while not await _is_ready(client, url):  # noqa: ASYNC110  another process gets ready
+            for child in children:
+                while not await _is_ready(client, child):  # noqa: ASYNC110  another process gets ready
                     await asyncio.sleep(LOOK)
-        await asyncio.sleep(TICK_SECONDS * 2 if count > 1 else 0)
+        await asyncio.sleep(TICK_SECONDS * 2 if len(children) > 1 else 0)
         await self.publish(events(WARMING, self.new_run(), 300))
         await self.rows(WARMING)
         self._base = await self.reports.newest()
@@ -161,8 +162,8 @@ class Bed:
             raise RuntimeError(f"{distinct:,} rows were expected, and there are {found[0]:,}")
 
 
-async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
+async def _is_ready(client: httpx.AsyncClient, listener: Child) -> bool:
     try:
-        return (await client.get(f"{url}/health/ready")).is_success
+        return (await client.get(f"http://{LOOPBACK}:{listener.environment['PORT']}/health/ready")).is_success
     except httpx.TransportError:
         return False

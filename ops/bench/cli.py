@@ -11,19 +11,21 @@ import click
 import uvloop
 from pydantic import Field
 from rich.console import Console
-from rich.table import Table
 
 from unlost.ops.bench import machine
 from unlost.ops.bench.bed import Bed
-from unlost.ops.bench.figures import BARS, missed_bars
+from unlost.ops.bench.extent import Extent
+from unlost.ops.bench.figures import missed_bars
 from unlost.ops.bench.plot import drawn
 from unlost.ops.bench.results import Findings
-from unlost.ops.bench.suite import Extent, Suite
+from unlost.ops.bench.suite import Suite
+from unlost.ops.bench.tables import tables
 from unlost.ops.kit.command import Settings, command
 from unlost.ops.system.layout import Layout, free_ports
 from unlost.ops.system.system import System
 
 QUICK_EVENTS = 10_000
+QUICK_SOAK, QUICK_SOAK_RATE = 0.02, 200
 
 
 class BenchSettings(Settings):
@@ -36,7 +38,7 @@ class BenchSettings(Settings):
 
 @command(
     BenchSettings,
-    examples=["unlost bench --quick", "unlost bench --json figures.json", "unlost bench --full --plot figures.svg"],
+    examples=["unlost bench --quick", "unlost bench --rivals", "unlost bench --soak 30 --json figures.json"],
     params=[
         click.Option(["--json", "json_file"], type=click.Path(path_type=Path), help="Write all figures to this file."),
         click.Option(["--plot"], type=click.Path(path_type=Path), help="Draw the rates into this SVG file."),
@@ -45,8 +47,17 @@ class BenchSettings(Settings):
             help="Handlers to measure; by default all.",
         ),
         click.Option(["--keys"], is_flag=True, help="Measure order per key, and nothing else."),
+        click.Option(["--rivals"], is_flag=True, help="Measure what experts write by hand, and nothing else."),
+        click.Option(
+            ["--soak"], type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
+            help="Measure growth of memory, descriptors and p99 under an even load, and nothing else.",
+        ),
+        click.Option(
+            ["--soak-rate"], type=click.IntRange(1, 20_000), default=3_000, show_default=True,
+            help="Events a second of the soak.",
+        ),
         click.Option(["--quick"], is_flag=True, help="Few and short rounds; fails only if noise cannot be the reason."),
-        click.Option(["--full"], is_flag=True, help="Measure keys and growth too: 10 million rows, a million waiting."),
+        click.Option(["--full"], is_flag=True, help="Measure keys, fleets, sizes, replays and growth too."),
     ],
 )  # fmt: skip
 def bench(
@@ -56,22 +67,28 @@ def bench(
     handler: tuple[str, ...],
     *,
     keys: bool,
+    rivals: bool,
+    soak: float | None,
+    soak_rate: int,
     quick: bool,
     full: bool,
 ) -> int:
-    """Measure stages, pipeline, usual hand-written loops, latency and handlers, side by side, on private servers."""
+    """Measure stages, pipeline, what experts write by hand, latency and handlers, side by side, on private servers."""
     extent = Extent(
         events=min(settings.events, QUICK_EVENTS) if quick else settings.events,
         rounds=1 if quick else settings.rounds,
         listeners=settings.listeners,
         handlers=handler or ("none", "plain", "transaction"),
         full=full,
-        only_keys=keys,
+        only="keys" if keys else "rivals" if rivals else "soak" if soak else "",
         quick=quick,
+        soak_minutes=QUICK_SOAK if quick else soak or 0.0,
+        soak_rate=QUICK_SOAK_RATE if quick else soak_rate,
     )
     console = Console(highlight=False, soft_wrap=True)
     found = _measured(extent, console)
-    _show_ratios(console, found, noisy=quick)
+    for table in tables(found, noisy=quick):
+        console.print(table)
     if json_file is not None:
         json_file.write_text(json.dumps(found.as_json(), indent=2), encoding="utf-8")
     if plot is not None:
@@ -100,17 +117,3 @@ async def _run(system: System, extent: Extent, console: Console) -> Findings:
         return await Suite(bed, extent, lambda line: console.print(line, markup=False)).run()
     finally:
         await bed.close()
-
-
-def _show_ratios(console: Console, found: Findings, *, noisy: bool) -> None:
-    table = Table(title="\nRatios", title_justify="left", box=None, header_style="bold")
-    for name, justify in (("figure", "left"), ("found", "right"), ("bar", "right"), ("", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name, value in found.ratios.items():
-        bar = BARS[name]
-        sign = "≤" if bar.at_most else "≥"
-        verdict = "[green]met[/]" if bar.met(value) else "[red]missed[/]"
-        if noisy and not bar.met(value) and bar.met(value, noisy=True):
-            verdict = "[yellow]missed, but one round may be noise[/]"
-        table.add_row(bar.about, f"{value:,.2f}", f"{sign} {bar.limit:g}", verdict)
-    console.print(table)

@@ -12,6 +12,8 @@ class Measured:
     events: int
     seconds: float
     processor: float = 0.0
+    servers: float = 0.0
+    """The processor seconds of the servers, where ``processor`` does not contain them."""
 
     @property
     def rate(self) -> float:
@@ -22,6 +24,11 @@ class Measured:
     def cost(self) -> float:
         """Processor microseconds per event."""
         return self.processor / self.events * 1e6
+
+    @property
+    def whole_cost(self) -> float:
+        """Processor microseconds per event of all processes that take part."""
+        return (self.processor + self.servers) / self.events * 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +61,17 @@ class Bar:
 BARS: Mapping[str, Bar] = {
     "sequential": Bar("pipeline : the loop that handles one event after another", 20),
     "concurrent": Bar("pipeline : the same loop, concurrent, with pools", 5),
-    "by_hand": Bar("pipeline : a queue and batches with unnest by hand, two workers", 0.5),
+    "by_hand": Bar("pipeline : NATS push queue + unnest by hand", 0.5),
     "limit": Bar("pipeline : what the machine could do, by the stages' processor time", 0.7, noise=5),
     "two_listeners": Bar("two listeners, half duplicates each : one listener", 0.9),
     "latency": Bar("p99 at 1,000/s : hop + round trip + commit", 3, at_most=True, noise=30),
     "large_table": Bar("10 million rows : empty table", 0.8),
+    "copy_p99": Bar("p99 at 1,000/s, one listener : COPY of our stream", 4, at_most=True),
+    "copy_p99_two": Bar("the same, two listeners", 6, at_most=True),
     "redis_bytes": Bar("Redis bytes per settled event", 120, at_most=True, noise=1),
+    "redis_bytes_handled": Bar("the same, with a handler", 160, at_most=True, noise=1),
     "memory_mb": Bar("MB of a listener while PostgreSQL is away", 200, at_most=True, noise=1),
+    "memory_mb_handled": Bar("the same, with a handler", 200, at_most=True, noise=1),
     "batch_publish": Bar("batch publish : journal alone", 0.6),
     "token": Bar("publish with a token : publish without", 0.95),
     "proven": Bar("time of claims and settling with REDIS_SECRET : without", 1.25, at_most=True),
@@ -70,7 +81,8 @@ BARS: Mapping[str, Bar] = {
     "failing_transaction": Bar("the same : without them, transaction handler", 0.9),
     "failing_typed": Bar("the same : without them, typed route", 0.9),
     "failing_thread": Bar("the same : without them, function in a thread", 0.9),
-    "transaction": Bar("transaction handler : the same by hand", 0.8),
+    "transaction": Bar("transaction handler : the same by hand, 16 at once", 0.8),
+    "transaction_64": Bar("the same, 64 at once", 0.8),
     "typed_us": Bar("processor µs that a typed route takes more than a plain function", 5, at_most=True),
     "slow_handlers": Bar("50 ms handlers, 256 at once : the ideal rate", 0.95),
     "many_transactions": Bar("transactions, 64 at once : 16 at once", 1.0),
@@ -80,6 +92,16 @@ BARS: Mapping[str, Bar] = {
     "hot_key_transactions": Bar("transactions in order of one key : one connection in a row", 0.7),
     "ordered_latency": Bar("p99 at 1,000/s in order of 997 keys : without order", 2, at_most=True),
     "keys_memory": Bar("MB after up to 1,000,000 distinct keys : after up to 500,000", 1.15, at_most=True, noise=1),
+    "many_listeners": Bar("16 listeners : one", 0.3),
+    "many_listeners_handled": Bar("the same, handler 0 ms", 0.3),
+    "without_redis": Bar("two listeners without Redis : with it", 0.1),
+    "without_redis_handled": Bar("the same, handler 0 ms", 0.1),
+    "size_4k": Bar("structured payloads of 4 kB : a bare insert of the same", 0.4),
+    "size_4k_handled": Bar("the same, handler 0 ms", 0.2),
+    "size_16k": Bar("structured payloads of 16 kB : a bare insert of the same", 0.4),
+    "size_16k_handled": Bar("the same, handler 0 ms", 0.4),
+    "replay": Bar("letters that a replay stores : live events, both with a handler of 0 ms", 0.05),
+    "soak_p99": Bar("p99 over a soak, last : first third", 1.1, at_most=True, noise=100),
     "thread_us": Bar("processor µs of a listener for a handler in a thread", 60, at_most=True),
 }
 

@@ -10,7 +10,9 @@ from unlost.listener.store.postgres.reports import Reports
 from unlost.ops.bench import pipeline, processor
 from unlost.ops.bench.bed import WARMING, Bed
 from unlost.ops.bench.figures import Measured
+from unlost.ops.bench.handlers import INSTANT, child_of
 from unlost.ops.bench.load import LINES, event, events
+from unlost.ops.bench.results import Results
 from unlost.ops.system.child import Child
 
 FILL_AT_ONCE = 500_000
@@ -18,14 +20,32 @@ WATCH_SECONDS = 20.0
 SETTLE_SECONDS = 5.0
 """After its first event, a listener still reports the group's cursor."""
 IDLE_SECONDS = 15.0
+WAITING = 1_000_000
+IDLE_LISTENERS = 10
+IDLE = ("idle listener, processor ms/s", "idle listener, MB", "servers for ten idle listeners, processor ms/s")
 
 
-async def redis_bytes(bed: Bed, *, count: int) -> float:
-    """Measure the bytes of Redis per settled event."""
+async def measure(bed: Bed, results: Results, *, count: int, size: int) -> None:
+    """Measure what a full run measures of growth."""
+    # Idle listeners come first: after a million rows, PostgreSQL is busy for a while.
+    for name, found in zip(IDLE, await idle(bed, listeners=IDLE_LISTENERS), strict=True):
+        results.keep_amount(name, found)
+    ended = await pipeline.stored(bed, listeners=1, count=WAITING, size=size, duplicates=0)
+    results.keep(f"catching up with {WAITING:,}", [ended])
+    rounds = [one async for one in at_rows(bed, 10_000_000, count=count)]
+    for name, one in zip(("empty table", "10 million rows"), rounds, strict=True):
+        results.keep(name, [one])
+    for name, child in (("memory_mb", bed.system.listeners[0]), ("memory_mb_handled", child_of(bed, INSTANT))):
+        await bed.forget_rows()
+        results.keep_amount(name, await memory_without_postgres(bed, child, waiting=WAITING))
+
+
+async def redis_bytes(bed: Bed, child: Child, *, count: int) -> float:
+    """Measure the bytes of Redis per settled event, with this listener."""
     await bed.forget_rows()
     await bed.redis.execute_command("MEMORY", "PURGE")  # type: ignore[no-untyped-call]
     before = (await bed.redis.info("memory"))["used_memory"]
-    await pipeline.stored(bed, listeners=1, count=count, size=300, duplicates=0)
+    await bed.stored([child], events(count, bed.new_run(), 300), count)
     after = (await bed.redis.info("memory"))["used_memory"]
     return float(after - before) / (count + WARMING)
 
@@ -65,9 +85,9 @@ def _used(children: Sequence[Child]) -> float:
     return processor.seconds([child.pid for child in children], self_too=False)
 
 
-async def memory_without_postgres(bed: Bed, *, waiting: int) -> float:
-    """Measure the peak memory (MB) of a listener while so many events wait and PostgreSQL is frozen."""
-    child = bed.system.listeners[0]
+async def memory_without_postgres(bed: Bed, child: Child, *, waiting: int) -> float:
+    """Measure the peak memory (MB) of this listener while so many events wait and PostgreSQL is frozen."""
+    await bed.begin_here()
     child.start()
     try:
         await bed.publish(events(1, bed.new_run(), 300))

@@ -81,7 +81,7 @@ async def healthy(bed: Bed, handler: str, *, count: int, failing: bool, **settin
 async def seen(bed: Bed, *, rate: int, seconds: float, failing: bool) -> Latencies:
     """Measure when healthy events become visible; if ``failing``, every twentieth event fails each time."""
     return await published_to_visible(
-        bed, rate=rate, seconds=seconds, child=child_with(bed, "instant", SHUTDOWN_TIMEOUT="0"),
+        bed, rate=rate, seconds=seconds, children=[child_with(bed, "instant", SHUTDOWN_TIMEOUT="0")],
         changed=one_fails if failing else None,
     )  # fmt: skip
 
@@ -99,7 +99,7 @@ async def stored(bed: Bed, handler: str, *, count: int, **settings: str) -> Meas
     return await bed.stored([child], events(count, bed.new_run(), 300), count)
 
 
-async def by_hand(bed: Bed, *, count: int) -> Measured:
+async def by_hand(bed: Bed, *, count: int, at_once: int = BY_HAND) -> Measured:
     """Measure hand-written code: row and update in one transaction, on a pool of the same size, and nothing else.
 
     It has no claims and no retries. The row is the same: the same columns, in a table of the same shape.
@@ -108,10 +108,10 @@ async def by_hand(bed: Bed, *, count: int) -> Measured:
     await bed.connection.execute("drop table if exists by_hand")
     await bed.reports.table_like()
     todo = events(count, bed.new_run(), 300)
-    async with asyncpg.create_pool(bed.system.database_url, min_size=BY_HAND, max_size=BY_HAND) as pool:
+    async with asyncpg.create_pool(bed.system.database_url, min_size=at_once, max_size=at_once) as pool:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        await asyncio.gather(*(_work(pool, todo) for _ in range(BY_HAND)))
+        await asyncio.gather(*(_work(pool, todo) for _ in range(at_once)))
         return Measured(count, loop.time() - started)
 
 

@@ -87,7 +87,7 @@ async def latencies(bed: Bed, *, seconds: float, rounds: int) -> Mapping[str, li
     for _ in range(rounds):
         for name, settings in ((f"{RATE:,}/s {UNORDERED}", {}), (f"{RATE:,}/s in order", ORDER)):
             child = _child(bed, "none", settings)
-            found = await latency.published_to_visible(bed, rate=RATE, seconds=seconds, child=child)
+            found = await latency.published_to_visible(bed, rate=RATE, seconds=seconds, children=[child])
             taken.setdefault(name, []).append(found)
     return taken
 

@@ -10,16 +10,17 @@ import json
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import asyncpg
 from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
-from unlost.ops.bench.bed import Bed, publishing
+from unlost.ops.bench.bed import LOOK, Bed
 from unlost.ops.bench.figures import Latencies, percentiles
 from unlost.ops.bench.load import event
-from unlost.ops.bench.pacing import PacedPublisher, wait_until
+from unlost.ops.bench.pacing import Door, PacedPublisher, wait_until
 from unlost.ops.system.child import Child
 
 SETTLE = 60.0
@@ -56,54 +57,94 @@ Change = Callable[[int, bytes], bytes]
 """Makes another event of one with this number."""
 
 
-async def published_to_visible(
-    bed: Bed, *, rate: int, seconds: float, child: Child | None = None, changed: Change | None = None
-) -> Latencies:
-    """Publish at an even rate, and take looks at the table all the time.
+class Rows(Protocol):
+    """Where the events of a measurement become rows."""
 
-    ``child``: the listener; none: one without a handler. Events that are ``changed`` do not count: they become no rows.
+    door: Door
+    """Where they are published."""
+
+    async def arrived(self, count: int) -> None:
+        """Wait until so many events are rows."""
+
+    async def written_by(self) -> dict[str, int]:
+        """Return which transaction wrote each event."""
+
+
+class OurRows:
+    """The rows that listeners store from now on, of events that the producer accepts."""
+
+    def __init__(self, bed: Bed, after: int) -> None:
+        self._bed = bed
+        self._after = after
+        self.door = Door(*bed.publisher.address)
+
+    async def arrived(self, count: int) -> None:
+        """Wait until so many events are rows."""
+        while await self._bed.reports.count_after(self._after) < count:  # noqa: ASYNC110  other processes write them
+            await asyncio.sleep(LOOK)
+
+    async def written_by(self) -> dict[str, int]:
+        """Return which transaction wrote each event."""
+        return await self._bed.reports.transactions_after(self._after)
+
+
+async def published_to_visible(
+    bed: Bed, *, rate: int, seconds: float, children: Sequence[Child] = (), changed: Change | None = None
+) -> Latencies:
+    """Publish at an even rate to listeners, and take looks at the table all the time.
+
+    ``children``: the listeners; none: one without a handler. Events that are ``changed`` do not count: they become no
+    rows.
     """
     await bed.forget_rows()
     await bed.begin_here()
-    child = child or bed.system.listeners[0]
-    child.start()
+    children = children or bed.system.listeners[:1]
+    for child in children:
+        child.start()
     try:
-        await bed.publish([event(0, bed.new_run(), 200)])
-        await bed.rows(1)
-        return await _under_way(bed, bed.new_run(), rate, seconds, changed or (lambda _, line: line))
+        await bed.met(children)
+        rows = OurRows(bed, await bed.reports.newest())
+        return await seen(bed, rows, rate=rate, seconds=seconds, changed=changed)
     finally:
-        await asyncio.to_thread(child.stop)
+        for child in children:
+            await asyncio.to_thread(child.stop)
 
 
-async def _under_way(bed: Bed, run: str, rate: int, seconds: float, changed: Change) -> Latencies:
-    warm, limit = round(rate * WARM_SECONDS), SETTLE + WARM_SECONDS + seconds
+async def seen(
+    bed: Bed,
+    rows: Rows,
+    *,
+    rate: int,
+    seconds: float,
+    warm_seconds: float = WARM_SECONDS,
+    changed: Change | None = None,
+) -> Latencies:
+    """Publish at an even rate to whatever stores the events, and take looks at the table all the time."""
+    run, warm, limit = bed.new_run(), round(rate * warm_seconds), SETTLE + warm_seconds + seconds
     count = warm + round(rate * seconds)
-    whole = await bed.reports.newest()
     lines = [event(number, run, 300) for number in range(count)]
-    sending = [changed(number, line) for number, line in enumerate(lines)]
+    sending = [changed(number, line) for number, line in enumerate(lines)] if changed else lines
     counts = [one == other for one, other in zip(lines, sending, strict=True)]
-    async with asyncio.timeout(limit), _looking(bed, limit) as looks:
-        sent = await _sent(bed, [publishing(line) for line in sending], rate)
+    async with asyncio.timeout(limit), looking(bed, limit) as looks:
+        sent = await _sent(rows.door, sending, rate)
         await asyncio.sleep(MOMENT)
-        await bed.rows(1 + sum(counts))
-    written_by = await bed.reports.transactions_after(whole)
-    seen = became_visible([(look["snapshot"], look["at"]) for look in await looks], set(written_by.values()))
-    visible = {event_id: seen[transaction] for event_id, transaction in written_by.items()}
+        await rows.arrived(sum(counts))
+    visible = visible_at(await looks, await rows.written_by())
     measured = [number for number in range(warm, count) if counts[number]]
     return percentiles([visible[f"{run}-{number:08}"] - sent[number] for number in measured])
 
 
-async def _sent(bed: Bed, requests: Sequence[bytes], rate: int) -> list[float]:
-    """Send requests at an even rate; after all responses, return the time at which each should have been sent."""
-    paced = await asyncio.to_thread(PacedPublisher, *bed.publisher.address)
+async def _sent(door: Door, lines: Sequence[bytes], rate: int) -> list[float]:
+    """Publish at an even rate; after all responses, return the time at which each should have been sent."""
+    paced = await asyncio.to_thread(PacedPublisher, door)
     try:
-        return await asyncio.to_thread(paced.send, requests, rate)
+        return await asyncio.to_thread(paced.send, lines, rate)
     finally:
         paced.close()
 
 
 @contextlib.asynccontextmanager
-async def _looking(bed: Bed, limit: float) -> AsyncIterator[asyncio.Task[list[asyncpg.Record]]]:
+async def looking(bed: Bed, limit: float) -> AsyncIterator[asyncio.Task[list[asyncpg.Record]]]:
     """Take looks within the block, and one more at its end."""
     session = await asyncpg.connect(bed.system.database_url)
     try:
@@ -117,6 +158,12 @@ async def _looking(bed: Bed, limit: float) -> AsyncIterator[asyncio.Task[list[as
             await looks
     finally:
         await session.close()
+
+
+def visible_at(looks: Iterable[asyncpg.Record], written_by: Mapping[str, int]) -> dict[str, float]:
+    """When each event became visible, by the looks and by the transaction that wrote it."""
+    seen = became_visible([(look["snapshot"], look["at"]) for look in looks], set(written_by.values()))
+    return {event_id: seen[transaction] for event_id, transaction in written_by.items()}
 
 
 def became_visible(looks: Iterable[tuple[str, float]], transactions: Iterable[int]) -> dict[int, float]:
@@ -140,7 +187,7 @@ def became_visible(looks: Iterable[tuple[str, float]], transactions: Iterable[in
     return seen
 
 
-async def floor(bed: Bed, *, times: int, rate: int | None = None) -> Latencies:
+async def floor(bed: Bed, *, times: int, rate: int | None = None, warm: int = WARM_TIMES) -> Latencies:
     """Measure one hop, one round trip and one commit in a row, repeatedly: back to back, or at an even rate.
 
     At a rate, events that should have been sent during a slow one are counted as if they had waited for it. A loop that
@@ -154,7 +201,7 @@ async def floor(bed: Bed, *, times: int, rate: int | None = None) -> Latencies:
     async with _echo() as url, connect(url, compression=None, proxy=None) as stream:
         took: list[float] = []
         began = time.perf_counter()
-        while len(took) < WARM_TIMES + times:
+        while len(took) < warm + times:
             started = time.perf_counter()
             if rate and (due := began + len(took) / rate) > started:
                 wait_until(due)  # nothing else runs here
@@ -164,7 +211,7 @@ async def floor(bed: Bed, *, times: int, rate: int | None = None) -> Latencies:
             if rate:
                 took += missed(took[-1], 1 / rate)
     await bed.connection.execute("drop table floor_events")
-    return percentiles(took[WARM_TIMES:])
+    return percentiles(took[warm:])
 
 
 def missed(took: float, interval: float) -> list[float]:

@@ -8,17 +8,19 @@ LINES = 2_000
 """Events in the body of one batch."""
 AROUND = 112
 """Bytes of an event without its filler text, approximately."""
+IDS, STEP = 10**8, 61_803_399
+"""A step without a common divisor leads to each number once."""
 
 
-def event(number: int, run: str, size: int) -> bytes:
+def event(number: int, run: str, size: int, event_id: str = "") -> bytes:
     """Make an event of about ``size`` bytes; ``run`` keeps the ids of different rounds apart."""
     filling = "x" * max(0, size - AROUND)
-    return _line(number, run, f"user-{number % 997}", filling)
+    return _line(number, event_id or f"{run}-{number:08}", f"user-{number % 997}", filling)
 
 
-def _line(number: int, run: str, user: str, filling: str) -> bytes:
+def _line(number: int, event_id: str, user: str, filling: str) -> bytes:
     payload = {"number": number, "user": user, "text": filling}
-    return json.dumps({"event_id": f"{run}-{number:08}", "type": "bench", "payload": payload}).encode()
+    return json.dumps({"event_id": event_id, "type": "bench", "payload": payload}).encode()
 
 
 def events(count: int, run: str, size: int) -> list[bytes]:
@@ -26,10 +28,36 @@ def events(count: int, run: str, size: int) -> list[bytes]:
     return [event(number, run, size) for number in range(count)]
 
 
+def scattered(number: int, run: str) -> str:
+    """Make an id that follows no order, as most publishers' ids do: indexes then grow at every place."""
+    return f"{run}-{number * STEP % IDS:08}"
+
+
+def structured(count: int, run: str, size: int) -> list[bytes]:
+    """Make distinct events whose payloads are lists of small objects, as orders have, of about ``size`` bytes."""
+    items = [
+        {
+            "sku": f"sku-{number * 7_919 % 10_007}",
+            "price": number * 13 % 9_973 / 100,
+            "count": number % 9,
+            "gift": False,
+        }
+        for number in range(size)
+    ]
+    each = len(json.dumps(items[:100])) / 100
+    items = items[: max(1, round((size - AROUND) / each))]
+    return [
+        json.dumps(
+            {"event_id": f"{run}-{number:08}", "type": "bench", "payload": {"number": number, "items": items}}
+        ).encode()
+        for number in range(count)
+    ]
+
+
 def keyed(keys: Sequence[int], run: str, size: int) -> list[bytes]:
     """Make distinct events, one for each of these numbers of keys. The key is the payload's ``user``."""
     filling = "x" * max(0, size - AROUND)
-    return [_line(number, run, f"user-{key}", filling) for number, key in enumerate(keys)]
+    return [_line(number, f"{run}-{number:08}", f"user-{key}", filling) for number, key in enumerate(keys)]
 
 
 def even(count: int, keys: int) -> list[int]:

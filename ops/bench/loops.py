@@ -18,13 +18,12 @@ import uvloop
 from redis.asyncio import BlockingConnectionPool, Redis
 from websockets.asyncio.client import connect
 
+from unlost.ops.bench.rivals.rows import TABLE
+
 UNDER_WAY = 256
 POSTGRES_POOL = 16
 REDIS_POOL = 32
 LEASE = 30
-TABLE = """create table if not exists loop_events (
-    event_id text primary key, type text, payload jsonb, received_at timestamptz not null,
-    processed_at timestamptz not null default clock_timestamp())"""
 INSERT = """insert into loop_events (event_id, type, payload, received_at)
     values ($1, $2, $3, to_timestamp($4)) on conflict do nothing"""
 

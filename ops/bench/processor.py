@@ -23,6 +23,18 @@ def seconds(pids: Iterable[int | None], *, self_too: bool = True) -> float:
     return total
 
 
+class Used:
+    """The processor seconds that these process trees use from now on."""
+
+    def __init__(self, pids: Iterable[int | None]) -> None:
+        self._pids = list(pids)
+        self._before = seconds(self._pids, self_too=False)
+
+    def seconds(self) -> float:
+        """Processor seconds used so far."""
+        return seconds(self._pids, self_too=False) - self._before
+
+
 def _tree(root: psutil.Process) -> float:
     total = 0.0
     for process in (root, *root.children(recursive=True)):

@@ -1,25 +1,27 @@
 """What was measured, by name: each result is printed when it is known, and ratios follow from all of them."""
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import truediv
 from typing import Any
 
 from unlost.ops.bench import machine
+from unlost.ops.bench.comparison import PROMISES, Taken
 from unlost.ops.bench.figures import Latencies, Measured, median_by_rate, median_of, spread
+from unlost.ops.bench.soak import Soak
 
 BY_HAND = "queue + unnest by hand"
-PROMISES = {
-    "pipeline": "all: one row or one letter for each event, takeover, dedup, replay",
-    "two listeners": "the same, by two",
-    BY_HAND: "the primary key, and redelivery after 30 s; the queue may lose what it accepted in the last 2 minutes",
-    f"{BY_HAND}, synced": "the primary key, and redelivery after 30 s",
-    "loop, sequential": "a lock, the primary key",
-    "loop, concurrent": "a lock, the primary key",
-}
-"""The guarantees of each, besides its rate."""
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One line of the comparison: rate and cost of a backlog, latency at an even rate, and what is promised."""
+
+    backlog: Measured
+    seen: Latencies
+    promises: str
 
 
 @dataclass(slots=True)
@@ -31,6 +33,8 @@ class Findings:
     latencies: dict[str, Latencies] = field(default_factory=dict)
     amounts: dict[str, float] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
+    comparison: dict[str, Compared] = field(default_factory=dict)
+    soak: Soak | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -46,6 +50,17 @@ class Findings:
             },
             "amounts": self.amounts,
             "ratios": self.ratios,
+            "comparison": {
+                name: {
+                    "per_second": one.backlog.rate,
+                    "cpu_us": one.backlog.whole_cost,
+                    "p50": one.seen.p50,
+                    "p99": one.seen.p99,
+                    "promises": one.promises,
+                }
+                for name, one in self.comparison.items()
+            },
+            "soak": self.soak and self.soak.as_json(),
         }
 
 
@@ -53,7 +68,7 @@ class Results:
     """Keeps results, and prints each."""
 
     def __init__(self, say: Say) -> None:
-        self._say = say
+        self.say = say
         self.found = Findings()
         self.compared: dict[str, float] = {}
         """Ratios of values that were measured in turn."""
@@ -63,18 +78,27 @@ class Results:
         self.found.rates[name] = middle = median_by_rate(rounds)
         self.found.spreads[name] = spread(rounds)
         cost = f"{middle.cost:>10.1f} µs" if middle.processor else ""
-        promise = f"  {PROMISES[name]}" if name in PROMISES else ""
-        self._say(f"{name:<32}{middle.rate:>12,.0f}/s{cost}{promise}")
+        self.say(f"{name:<32}{middle.rate:>12,.0f}/s{cost}")
 
     def keep_amount(self, name: str, found: float) -> None:
         """Keep a single figure."""
         self.found.amounts[name] = found
-        self._say(f"{name:<44}{found:>10,.1f}")
+        self.say(f"{name:<44}{found:>10,.1f}")
 
     def keep_latency(self, name: str, rounds: list[Latencies]) -> None:
         """Keep the medians of the rounds."""
         self.found.latencies[name] = found = median_of(rounds)
-        self._say(f"{name:<32}{found.p50:>8.1f}{found.p99:>8.1f}{found.p999:>8.1f} ms")
+        self.say(f"{name:<32}{found.p50:>8.1f}{found.p99:>8.1f}{found.p999:>8.1f} ms")
+
+    def keep_comparison(self, taken: Mapping[str, Taken]) -> None:
+        """Keep the medians of everybody that was measured in turn."""
+        for name, one in taken.items():
+            found = Compared(median_by_rate(one.backlog), median_of(one.seen), PROMISES[name])
+            self.found.comparison[name] = found
+            self.say(
+                f"{name:<36}{found.backlog.rate:>12,.0f}/s{found.backlog.whole_cost:>10.1f} µs"
+                f"{found.seen.p50:>8.1f}{found.seen.p99:>8.1f} ms"
+            )
 
     def compare(self, name: str, ours: Sequence[float], with_what: Iterable[float]) -> None:
         """Compare values round by round; the median of the ratios counts."""
@@ -84,12 +108,13 @@ class Results:
         """Return all ratios that follow from what was kept."""
         rate = {name: one.rate for name, one in self.found.rates.items()}
         ratios: dict[str, float] = {}
-        ratios["sequential"] = rate["pipeline"] / rate["loop, sequential"]
-        ratios["concurrent"] = rate["pipeline"] / rate["loop, concurrent"]
+        for name in ("sequential", "concurrent"):
+            if f"loop, {name}" in rate:
+                ratios[name] = rate["pipeline"] / rate[f"loop, {name}"]
         ratios |= self.compared
         if "10 million rows" in rate:
             ratios["large_table"] = rate["10 million rows"] / rate["empty table"]
-        for name in ("redis_bytes", "memory_mb"):
+        for name in ("redis_bytes", "redis_bytes_handled", "memory_mb", "memory_mb_handled"):
             if name in self.found.amounts:
                 ratios[name] = self.found.amounts[name]
         return ratios

@@ -23,7 +23,8 @@ from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.client import BatchPoster, checked, request
 from unlost.ops.bench.figures import Measured
 from unlost.ops.bench.load import events
-from unlost.ops.bench.stages import BATCH, LARGEST, TOKEN
+from unlost.ops.bench.results import Results
+from unlost.ops.bench.stages import BATCH, LARGEST, SINGLES, TOKEN
 from unlost.ops.system.child import Child
 from unlost.ops.system.layout import Layout, free_ports
 
@@ -72,6 +73,18 @@ class Producer:
                 checked(answer)
 
         return await _counted([self._child.pid], len(lines), work)
+
+
+async def measure(bed: Bed, results: Results, *, count: int, size: int, rounds: int) -> None:
+    """Measure what tokens, TLS and proofs cost."""
+    published = await publishing(count=count // SINGLES, size=size, rounds=rounds)
+    claimed = await claiming(bed, count=count, size=size, rounds=rounds)
+    for name, taken in (published | claimed).items():
+        results.keep(name, taken)
+    if WITH_TLS not in published:
+        results.say(f"{WITH_TLS:<32}not measured: it needs the command openssl")
+    results.compare("token", *([one.rate for one in published[name]] for name in (WITH_TOKEN, OPEN)))
+    results.compare("proven", *([one.seconds for one in claimed[name]] for name in (PROVEN, PLAIN)))
 
 
 async def publishing(*, count: int, size: int, rounds: int) -> dict[str, list[Measured]]:

@@ -3,17 +3,32 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
-from unlost.ops.bench import growth, handlers, keys, latency, machine, pipeline, routes, secured, stages
+from unlost.ops.bench import (
+    comparison,
+    fleet,
+    growth,
+    handlers,
+    keys,
+    latency,
+    machine,
+    pipeline,
+    replay,
+    routes,
+    secured,
+    sizes,
+    soak,
+    stages,
+)  # fmt: skip
 from unlost.ops.bench.bed import Bed
+from unlost.ops.bench.extent import Extent
 from unlost.ops.bench.figures import Latencies, Measured, better, missed_bars, work_conserving_limit
 from unlost.ops.bench.results import BY_HAND, Findings, Results, Say
 
 SIZE = 300
 RATE = 1_000
-LATENCY_SECONDS = 2.0
-"""Duration of each rate."""
+SHORT = comparison.Load(count=500, size=SIZE, rate=RATE, seconds=0.1, warm_seconds=0.1)
 FAILING_LATENCY_SECONDS = 4.0
 """Longer than all attempts of an event that fails."""
 HANDLED, BESIDE = "handler, plain 0 ms", "the same beside 5 % that fail"
@@ -21,33 +36,7 @@ FLOOR = "hop + round trip + commit"
 IN_A_ROW = "the same, one right after another"
 SIZES = (100, 1_000, 16_000)
 SHARES = (0.1, 0.5)
-WAITING = 1_000_000
-IDLE_LISTENERS = 10
 LOOKS_AGAIN = 2
-IDLE = ("idle listener, processor ms/s", "idle listener, MB", "servers for ten idle listeners, processor ms/s")
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """The amount of each measurement."""
-
-    events: int = 40_000
-    rounds: int = 3
-    listeners: int = 2
-    handlers: tuple[str, ...] = ("none", "plain", "transaction")
-    full: bool = False
-    only_keys: bool = False
-    quick: bool = False
-
-    @property
-    def rounds_of_listeners(self) -> int:
-        """More rounds, because one and two listeners differ less than rounds do."""
-        return self.rounds if self.quick else self.rounds + 2
-
-    @property
-    def rounds_of_latency(self) -> int:
-        """More rounds, because they are short: one stall of the machine affects a hundredth of a round's events."""
-        return self.rounds if self.quick else 2 * self.rounds + 1
 
 
 class Suite:
@@ -65,23 +54,26 @@ class Suite:
         """Run all requested measurements."""
         for child in self._bed.system.listeners:
             await asyncio.to_thread(child.stop)
-        if self._extent.only_keys:
-            await self._keys()
-            self.found.ratios = self._results.compared
-            return self.found
+        await {"": self._all, "keys": self._keys, "rivals": self._rivals, "soak": self._soak}[self._extent.only]()
+        self.found.ratios = self._results.ratios()
+        if self._extent.quick:
+            await self._look_again()
+        return self.found
+
+    async def _all(self) -> None:
         await self._in_turn()
         await self._pipeline()
         await self._loops()
+        await self._rivals()
         await self._latency()
         await self._secured()
         await self._handlers()
         if self._extent.full:
             await self._keys()
+            await self._beside()
         await self._growth()
-        self.found.ratios = self._results.ratios()
         if self._extent.quick:
-            await self._look_again()
-        return self.found
+            await self._soak()
 
     async def _look_again(self) -> None:
         """Measure again what misses its bar by far: one short round may show only the noise of that moment.
@@ -116,36 +108,33 @@ class Suite:
         taken: list[dict[str, Measured]] = []
         one: list[Measured] = []
         two: list[Measured] = []
-        by_hand: list[Measured] = []
+        by_hand = comparison.Taken()
+        rival = comparison.RIVALS[comparison.NATS]
+        measures_hand = self._extent.quick and rival.is_installed()
         for number in range(self._extent.rounds_of_listeners if several else self._extent.rounds):
             if number < self._extent.rounds:
                 taken.append(await stages.measure(self._bed, count=count, size=SIZE))
             one.append(await self._stored(1, count, SIZE, 0.0))
             if several:
                 two.append(await self._stored(2, count, SIZE, 0.0))
-            if pipeline.has_queue():
-                by_hand.append(await pipeline.queue(self._bed, count=count, size=SIZE, syncs=False))
+            if measures_hand:
+                await comparison.by_hand(self._bed, rival, replace(SHORT, count=count, duplicates=0), by_hand)
         for name in taken[0]:
             self._keep(f"stage {name}", [each[name] for each in taken])
         self._keep("pipeline", one)
         limits = [work_conserving_limit(each, machine.cores(), stages.NEEDED) for each in taken]
         self._compare("limit", [each.rate for each in one], limits)
         self._compare("batch_publish", *([each[name].rate for each in taken] for name in ("publish", "journal")))
-        if not by_hand:
-            self._say(f"{BY_HAND:<32}not measured: it needs pip install 'unlost[bench]'")
-        else:
-            self._keep(BY_HAND, by_hand)
-            self._compare("by_hand", [each.rate for each in one], [each.rate for each in by_hand])
+        if measures_hand:
+            self._keep(BY_HAND, by_hand.backlog)
+            self._compare("by_hand", [each.rate for each in one], [each.rate for each in by_hand.backlog])
         if several:
             self._keep("two listeners", two)
             self._compare("two_listeners", [each.rate for each in two], [each.rate for each in one])
 
     async def _pipeline(self) -> None:
         count = self._extent.events
-        if not self._extent.quick and pipeline.has_queue():
-            name = f"{BY_HAND}, synced"
-            await self._rounds(name, lambda: pipeline.queue(self._bed, count=count, size=SIZE, syncs=True), 1)
-        for share in SHARES:
+        for share in SHARES[: 1 if self._extent.quick else None]:
             await self._rounds(f"pipeline, {share:.0%} duplicates", lambda: self._stored(1, count, SIZE, share))  # noqa: B023
         if not self._extent.quick:
             for size in SIZES:
@@ -165,36 +154,51 @@ class Suite:
         for form, some in (("sequential", count // 20), ("concurrent", count // 4)):
             await self._rounds(f"loop, {form}", lambda: pipeline.loop(self._bed, form, count=some, size=SIZE))  # noqa: B023
 
+    async def _rivals(self) -> None:
+        """Measure Unlost in turn with what experts write by hand."""
+        if self._extent.quick:
+            await self._try_rivals()
+            return
+        load = comparison.Load(self._extent.events, SIZE, RATE, self._extent.latency_seconds)
+        taken = await comparison.measure(self._bed, load, rounds=self._extent.rounds, say=self._say)
+        self._results.keep_comparison(taken)
+        self._results.compared |= comparison.ratios(taken)
+
+    async def _try_rivals(self) -> None:
+        """Run those that a quick run does not measure: they must store every event."""
+        taken = {name: comparison.Taken() for name in comparison.installed(comparison.SHORT, self._say)}
+        for name, found in taken.items():
+            await comparison.by_hand(self._bed, comparison.RIVALS[name], SHORT, found)
+        self._results.keep_comparison(taken)
+
+    async def _soak(self) -> None:
+        found = await soak.soak(
+            self._bed, minutes=self._extent.soak_minutes, rate=self._extent.soak_rate, say=self._say
+        )
+        self.found.soak = found
+        self._results.compared["soak_p99"] = found.drift
+
     async def _latency(self) -> None:
         found: defaultdict[str, list[Latencies]] = defaultdict(list)
         for _ in range(self._extent.rounds_of_latency):  # alternate, so that both see the same machine
-            found[FLOOR].append(await latency.floor(self._bed, times=round(RATE * LATENCY_SECONDS), rate=RATE))
+            found[FLOOR].append(
+                await latency.floor(self._bed, times=round(RATE * self._extent.latency_seconds), rate=RATE)
+            )
             found[_at(RATE)].append(await self._seen(RATE))
         for _ in range(self._extent.rounds):
             found[IN_A_ROW].append(await latency.floor(self._bed, times=1_000))
-            for rate in (100,) if self._extent.quick else (100, 5_000):
+            for rate in () if self._extent.quick else (100, 5_000):
                 found[_at(rate)].append(await self._seen(rate))
         for name, rounds in found.items():
             self._keep_latency(name, rounds)
         self._compare("latency", *([one.p99 for one in found[name]] for name in (_at(RATE), FLOOR)))
 
     async def _seen(self, rate: int) -> Latencies:
-        return await latency.published_to_visible(self._bed, rate=rate, seconds=LATENCY_SECONDS)
+        return await latency.published_to_visible(self._bed, rate=rate, seconds=self._extent.latency_seconds)
 
     async def _secured(self) -> None:
-        """Measure what tokens, TLS and proofs cost."""
-        rounds = self._extent.rounds_of_latency
-        some = {"count": self._extent.events // stages.SINGLES, "size": SIZE, "rounds": rounds}
-        publishing = await secured.publishing(**some)
-        claiming = await secured.claiming(self._bed, **some | {"count": self._extent.events})
-        for name, taken in (publishing | claiming).items():
-            self._keep(name, taken)
-        if secured.WITH_TLS not in publishing:
-            self._say(f"{secured.WITH_TLS:<32}not measured: it needs the command openssl")
-        rates = ([one.rate for one in publishing[name]] for name in (secured.WITH_TOKEN, secured.OPEN))
-        self._compare("token", *rates)
-        times = ([one.seconds for one in claiming[name]] for name in (secured.PROVEN, secured.PLAIN))
-        self._compare("proven", *times)
+        events, rounds = self._extent.events, self._extent.rounds_of_latency
+        await secured.measure(self._bed, self._results, count=events, size=SIZE, rounds=rounds)
 
     async def _handlers(self) -> None:
         count = self._extent.events // 4
@@ -240,15 +244,20 @@ class Suite:
         self._compare("failing_p99", [each.p99 for each in beside], [each.p99 for each in without])
 
     async def _transaction(self) -> None:
+        await self._transactions("transaction", handlers.BY_HAND)
+        if self._extent.full:
+            await self._transactions("transaction_64", routes.MANY)
+
+    async def _transactions(self, ratio: str, at_once: int) -> None:
         count = self._extent.events // 4
         ours: list[Measured] = []
         by_hand: list[Measured] = []
         for _ in range(self._extent.rounds):
-            ours.append(await handlers.stored(self._bed, "transaction", count=count))
-            by_hand.append(await handlers.by_hand(self._bed, count=count))
-        self._keep("handler, transaction", ours)
-        self._keep("transaction by hand", by_hand)
-        self._compare("transaction", [each.rate for each in ours], [each.rate for each in by_hand])
+            ours.append(await handlers.stored(self._bed, "transaction", count=count, HANDLE_CONCURRENCY=str(at_once)))
+            by_hand.append(await handlers.by_hand(self._bed, count=count, at_once=at_once))
+        self._keep(f"handler, transaction, {at_once} at once", ours)
+        self._keep(f"transaction by hand, {at_once} at once", by_hand)
+        self._compare(ratio, [each.rate for each in ours], [each.rate for each in by_hand])
 
     async def _keys(self) -> None:
         extent = self._extent
@@ -256,7 +265,7 @@ class Suite:
         for name, rounds in taken.items():
             self._keep(name, rounds)
         self._results.compared |= keys.ratios(taken)
-        seen = await keys.latencies(self._bed, seconds=LATENCY_SECONDS, rounds=extent.rounds_of_latency)
+        seen = await keys.latencies(self._bed, seconds=extent.latency_seconds, rounds=extent.rounds_of_latency)
         for name, found in seen.items():
             self._keep_latency(name, found)
         self._results.compared["ordered_latency"] = keys.latency_ratio(seen)
@@ -265,24 +274,21 @@ class Suite:
             self._results.keep_amount(f"listener in order, MB after {keys.DISTINCT:,} keys", sizes[-1])
             self._results.compared["keys_memory"] = keys.memory_ratio(sizes)
 
-    async def _growth(self) -> None:
-        self._results.keep_amount("redis_bytes", await growth.redis_bytes(self._bed, count=self._extent.events))
-        if self._extent.full:
-            await self._full_growth()
+    async def _beside(self) -> None:
+        """Measure many listeners, listeners without Redis, large payloads and replays."""
+        extent, results = self._extent, self._results
+        await fleet.measure(self._bed, results, count=extent.events, size=SIZE, rounds=extent.rounds)
+        await sizes.measure(self._bed, results, count=extent.events, rounds=extent.rounds)
+        await replay.measure(self._bed, results, count=extent.events // 2, rounds=extent.rounds)
 
-    async def _full_growth(self) -> None:
-        bed = self._bed
-        # Idle listeners come first: after a million rows, PostgreSQL is busy for a while.
-        for name, found in zip(IDLE, await growth.idle(bed, listeners=IDLE_LISTENERS), strict=True):
-            self._results.keep_amount(name, found)
-        ended = await pipeline.stored(bed, listeners=1, count=WAITING, size=SIZE, duplicates=0)
-        self._keep(f"catching up with {WAITING:,}", [ended])
-        rounds = [one async for one in growth.at_rows(bed, 10_000_000, count=self._extent.events)]
-        for name, one in zip(("empty table", "10 million rows"), rounds, strict=True):
-            self._keep(name, [one])
-        await bed.forget_rows()
-        memory = await growth.memory_without_postgres(bed, waiting=WAITING)
-        self._results.keep_amount("memory_mb", memory)
+    async def _growth(self) -> None:
+        listener, count = self._bed.system.listeners[0], self._extent.events
+        self._results.keep_amount("redis_bytes", await growth.redis_bytes(self._bed, listener, count=count))
+        if not self._extent.quick:
+            handled = handlers.child_of(self._bed, handlers.INSTANT)
+            self._results.keep_amount("redis_bytes_handled", await growth.redis_bytes(self._bed, handled, count=count))
+        if self._extent.full:
+            await growth.measure(self._bed, self._results, count=self._extent.events, size=SIZE)
 
     async def _rounds(self, name: str, once: Callable[[], Awaitable[Measured]], rounds: int | None = None) -> None:
         self._keep(name, [await once() for _ in range(rounds or self._extent.rounds)])

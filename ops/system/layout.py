@@ -17,7 +17,7 @@ from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.secret_files import with_secrets_in_files
 from unlost.ops.system.tokens import LocalTokens, local_tokens
 
-NAMES = "abcdefghij"
+NAMES = "abcdefghijklmnop"
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,10 @@ class Reports:
         """Delete all rows."""
         await self._execute("truncate_rows")
 
+    async def truncate_letters(self) -> None:
+        """Delete all letters."""
+        await self._execute("truncate_letters")
+
     async def fill(self, first: int, last: int) -> None:
         """Insert rows of no event, numbered so."""
         await self._execute("fill", first, last)

@@ -142,6 +142,9 @@ SELECT event_id, xmin::text::bigint FROM unlost.events WHERE seq > $1
 -- name: truncate_rows
 TRUNCATE unlost.events
 
+-- name: truncate_letters
+TRUNCATE unlost.letters, unlost.letter_lines, unlost.letter_records, unlost.letter_groups, unlost.buried
+
 -- name: analyze_rows
 VACUUM ANALYZE unlost.events
 

@@ -85,6 +85,21 @@ def test_events_have_their_size_and_copies_follow_their_originals():
     assert b"\n".join(load.bodies(lines)).split(b"\n") == lines
 
 
+def test_scattered_ids_are_distinct_and_follow_no_order():
+    ids = [load.scattered(number, "run") for number in range(20_000)]
+    assert len(set(ids)) == len(ids)
+    assert ids != sorted(ids)
+
+
+def test_structured_events_have_their_size():
+    for size in (4_000, 16_000):
+        assert all(abs(len(line) - size) < size / 20 for line in load.structured(3, "run", size))
+
+
+def test_the_whole_cost_is_that_of_listeners_and_servers():
+    assert Measured(1_000, 1, 0.02, 0.01).whole_cost == pytest.approx(30)
+
+
 def test_the_plot_shows_each_rate():
     found = Findings(rates={"pipeline": Measured(10, 1), "loop, sequential": Measured(1, 1)})
     picture = drawn(found)

@@ -2,6 +2,7 @@
 
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -9,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from unlost.ops.bench import pacing
-from unlost.ops.bench.client import answer_in, request
-from unlost.ops.bench.pacing import PacedPublisher
+from unlost.ops.bench.client import answer_in
+from unlost.ops.bench.pacing import Door, PacedPublisher
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def server(status: bytes = b"202 Accepted") -> Iterator[tuple[str, int, list[byt
 
 @contextmanager
 def paced(host: str, port: int) -> Iterator[PacedPublisher]:
-    publisher = PacedPublisher(host, port)
+    publisher = PacedPublisher(Door(host, port))
     try:
         yield publisher
     finally:
@@ -48,9 +49,20 @@ def test_each_is_due_at_its_own_time_and_all_are_answered(monkeypatch: pytest.Mo
     monkeypatch.setattr(pacing, "MAX_UNANSWERED", 4)
     requests = [b"%d" % number for number in range(50)]
     with server() as (host, port, bodies), paced(host, port) as publisher:
-        due = publisher.send([request("/publish", one) for one in requests], 10_000.0)
+        due = publisher.send(requests, 10_000.0)
     assert sorted(bodies) == sorted(requests)
     assert [later - earlier for earlier, later in pairwise(due)] == pytest.approx([1e-4] * 49, abs=1e-6)
+
+
+def test_it_publishes_until_it_has_ended_and_returns_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "CONNECTIONS", 3)
+    answers = iter([False] * 7 + [True])
+    with server() as (host, port, bodies), paced(host, port) as publisher:
+        count = publisher.send_until(
+            lambda: next(answers), lambda number: b"%d" % number, 10_000.0, time.perf_counter()
+        )
+    assert count == 7
+    assert sorted(bodies) == [b"%d" % number for number in range(7)]
 
 
 def test_an_answer_that_is_no_success_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +72,7 @@ def test_an_answer_that_is_no_success_is_reported(monkeypatch: pytest.MonkeyPatc
         paced(host, port) as publisher,
         pytest.raises(RuntimeError, match="503"),
     ):
-        publisher.send([request("/publish", b"{}")], 1_000.0)
+        publisher.send([b"{}"], 1_000.0)
 
 
 def test_answers_are_distinguished() -> None:
