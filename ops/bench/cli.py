@@ -1,6 +1,7 @@
 """The command ``unlost bench``: measures on a private system, shows tables, compares ratios with their bars."""
 
 import json
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -25,6 +26,8 @@ from unlost.ops.system.layout import Layout, free_ports
 from unlost.ops.system.system import System
 
 QUICK_EVENTS = 10_000
+PLAIN_WIDTH = 200
+"""In a file or a pipe, no line of a table is broken."""
 QUICK_SOAK, QUICK_SOAK_RATE = 0.02, 200
 
 
@@ -85,7 +88,7 @@ def bench(
         soak_minutes=QUICK_SOAK if quick else soak or 0.0,
         soak_rate=QUICK_SOAK_RATE if quick else soak_rate,
     )
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     found = _measured(extent, console)
     for table in tables(found, noisy=quick):
         console.print(table)
