@@ -120,7 +120,7 @@ main = lazy_group(
             "bench": (
                 "unlost.ops.bench.cli:bench",
                 (
-                    "Measure stages, pipeline, usual hand-written loops, latency and handlers, side by side, "
+                    "Measure stages, pipeline, what experts write by hand, latency and handlers, side by side, "
                     "on private servers."
                 ),
             ),
