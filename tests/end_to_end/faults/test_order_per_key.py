@@ -1,15 +1,28 @@
 """Order per key across listeners: nothing overtakes a letter of its key, and what was parked follows by itself."""
 
+import asyncio
+import json
+import os
+import sys
 from typing import Any
 
 import asyncpg
 
-from tests.end_to_end.faults.conftest import frame
+from tests.end_to_end.faults.conftest import frame, open_letters
+from tests.end_to_end.producer.conftest import RunningProducer, producer  # noqa: F401  a fixture
 from tests.support.handlers import NEEDS, RUNS, needs
 from tests.support.listeners import running_listener, until_among
 from tests.support.source import running_source
 from unlost import App, Delivery
-from unlost.listener.core.facts import EventBuried, EventsStored, KeysBlocked, OrderGivenUp, SourceConnected
+from unlost.listener.core.facts import (
+    EventBuried,
+    EventsDuplicate,
+    EventsStored,
+    KeysBlocked,
+    OrderGivenUp,
+    SourceConnected,
+)
+from unlost.listener.store.postgres.connections import Connection
 
 app = App()
 SETTINGS: dict[str, Any] = {
@@ -36,12 +49,16 @@ async def other(event: Delivery) -> None:
     await needs(event)
 
 
-async def in_order(database_url: str) -> list[str]:
+async def fetched(database_url: str, sql: str) -> list[tuple[Any, ...]]:
     connection = await asyncpg.connect(database_url)
     try:
-        return [row["event_id"] for row in await connection.fetch("select event_id from unlost.events order by seq")]
+        return [tuple(row) for row in await connection.fetch(sql)]
     finally:
         await connection.close()
+
+
+async def in_order(database_url: str) -> list[str]:
+    return [event_id for (event_id,) in await fetched(database_url, "select event_id from unlost.events order by seq")]
 
 
 async def test_parked_events_follow_their_letter_in_order_whoever_is_there(servers: dict):
@@ -102,3 +119,87 @@ async def test_each_route_has_its_own_policy_after_a_letter(servers: dict):
         wanted = {"wants price", "wants order", "fine order", "wants payment"}
         await heard.until(lambda h: wanted <= {*h.ids(EventsStored)})
         await heard.until(lambda h: h.of(KeysBlocked) == [KeysBlocked(True), KeysBlocked(False)])
+
+
+def publish(to: RunningProducer, event_id: str, key: str) -> None:
+    content = keyed(event_id, key).encode()
+    to.http.post("/publish", content=content, headers={"content-type": "application/json"}).raise_for_status()
+
+
+async def test_reading_stops_in_the_whole_group_until_the_letter_has_become_a_row(
+    servers: dict,
+    producer: RunningProducer,  # noqa: F811
+):
+    RUNS.forget()
+    stops: dict[str, Any] = {**SETTINGS, "order_after_letter": "stop", "heal_attempts": "1000"}
+    async with (
+        running_listener(ws_url=producer.stream, **servers, **stops) as a,
+        running_listener(ws_url=producer.stream, instance_id="b", **servers, **stops) as b,
+    ):
+        group = [a, b]
+        for one in group:
+            await one.heard.until(lambda h: bool(h.of(SourceConnected)))
+        publish(producer, "wants", "x")
+        for one in group:
+            await one.heard.until(lambda h: h.of(KeysBlocked) == [KeysBlocked(True)])
+        publish(producer, "fine read", "y")  # a reader that was waiting for an event still reads that one
+        for one in group:
+            await one.heard.until(lambda h: "fine read" in {*h.ids(EventsStored), *h.ids(EventsDuplicate)})
+        publish(producer, "fine unread", "z")
+        tried = RUNS.begun.count("wants")
+        await until_among(group, lambda: RUNS.begun.count("wants") > tried + 3)
+        assert "fine unread" not in RUNS.begun
+        RUNS.go_on.set()
+        await until_among(group, lambda: "fine unread" in {*a.heard.ids(EventsStored), *b.heard.ids(EventsStored)})
+        for one in group:
+            await one.heard.until(lambda h: h.of(KeysBlocked) == [KeysBlocked(True), KeysBlocked(False)])
+    assert await in_order(servers["database_url"]) == ["fine read", "wants", "fine unread"]
+
+
+async def whole(event: Delivery, connection: Connection) -> None:
+    """Fails unless the amount is a number. Records in its transaction that it ran."""
+    await connection.execute("insert into ran (event_id) values ($1)", event.event_id)
+    if not isinstance(event.payload["amount"], int):
+        raise TypeError("the amount is no number")
+
+
+async def dlq(*words: object) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "unlost", "dlq", *map(str, words), env={**os.environ, "HANDLER": f"{__name__}:whole"},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 50)
+    assert process.returncode == 0, (out, err)
+    return out.decode()
+
+
+async def test_an_edited_letter_is_replayed_in_its_place_and_opens_its_key(servers: dict):
+    database = servers["database_url"]
+    await fetched(database, "create table ran (number serial, event_id text)")
+    file = servers["directory"] / "a.jsonl"
+    settings: dict[str, Any] = {**SETTINGS, "handler": f"{__name__}:whole", "heal": "off"}
+    addresses = "--redis-url", servers["redis_url"], "--database-url", database
+
+    def paid(event_id: str, amount: object, key: str = "x") -> str:
+        return frame(event_id, {"key": key, "amount": amount})
+
+    async with running_source() as source, running_listener(ws_url=source.url, **servers, **settings) as a:
+        heard = a.heard
+        await heard.until(lambda h: bool(h.of(SourceConnected)))
+        await source.send(paid("e1", 1), paid("e2", "two"), paid("e3", 3), paid("other", 1, "y"))
+        await heard.until(lambda h: len(h.of(EventBuried)) == 2 and {"e1", "other"} <= {*h.ids(EventsStored)})
+        change = '[{"op": "replace", "path": "/payload/amount", "value": 2}]'
+        await dlq("edit", "e2", file, "--patch", change, "--yes")
+        await source.send(paid("e4", 4))
+        await heard.until(lambda h: len(h.of(EventBuried)) == 3)
+        assert buried([a]) == {"e2": "exhausted", "e3": "blocked", "e4": "blocked"}
+        report = json.loads(await dlq("replay", file, "--json", *addresses))["report"]
+        assert (report["stored"], report["failed"]) == (3, 0)
+        await source.send(paid("e5", 5))
+        await heard.until(lambda h: "e5" in h.ids(EventsStored))
+        assert open_letters(servers["directory"]) == []
+    rows = await fetched(database, "select event_id, letter_version from unlost.events order by seq")
+    ran = await fetched(database, "select event_id from ran order by number")
+    versions = {"e1": None, "e2": 2, "e3": None, "e4": None, "e5": None}
+    assert [(one, version) for one, version in rows if one != "other"] == [*versions.items()]
+    assert [one for (one,) in ran if one != "other"] == [*versions]

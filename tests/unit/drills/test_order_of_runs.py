@@ -1,7 +1,13 @@
 """The checker of drills with keys: it finds an event that runs before the one before it has ended."""
 
+import ast
+import inspect
+import sys
+from types import ModuleType
+
 import pytest
 
+from unlost.ops.faults.drills import measure, order
 from unlost.ops.faults.drills.order import disordered
 from unlost.ops.faults.drills.traffic import Traffic
 
@@ -28,3 +34,12 @@ def test_a_stream_with_keys_says_the_place_of_each_event():
     stream = Traffic("x-", 10, 1.0, keys=3)
     assert stream.event(4)["payload"] == {"number": 4, "key": "k1"}
     assert stream.places({"x-4", "x-7"}) == {"x-4": ("k1", 4), "x-7": ("k1", 7)}
+
+
+@pytest.mark.parametrize("module", [order, measure])
+def test_what_reads_and_checks_the_record_of_the_handler_knows_nothing_of_the_product(module: ModuleType):
+    """A checker that shared code with the product would share its mistakes, too."""
+    nodes = [*ast.walk(ast.parse(inspect.getsource(module)))]
+    names = [one.module or "" for one in nodes if isinstance(one, ast.ImportFrom)]
+    names += [alias.name for one in nodes if isinstance(one, ast.Import) for alias in one.names]
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
