@@ -1,12 +1,15 @@
 """Keys that a letter blocks: on a real PostgreSQL, and on the simulated one."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.simulation.by_hand import HandLink
@@ -152,6 +155,44 @@ async def test_letters_become_rows_in_their_order_and_the_last_opens_the_key(sid
     assert await store.insert([row("e3", revives=True)]) == [INSERTED]
     assert await store.insert([row("e2", revives=True)]) == [INSERTED]
     assert await store.insert([row("new")]) == [INSERTED]
+
+
+STATES_OF_A_KEY: dict[str, dict[str, tuple[object, int]]] = {
+    # what is tried: what it answers, and how many letters block the key more than before
+    "open": {"new event": (INSERTED, 0), "letter": ("buried", 1)},
+    "one letter": {"new event": (BLOCKED, 0), "letter": ("buried", 1), "event of the first": (INSERTED, -1)},
+    "letters": {
+        "new event": (BLOCKED, 0), "letter": ("buried", 1), "event of the first": (INSERTED, -1),
+        "event of another": (BLOCKED, 0),
+    },
+}  # fmt: skip
+TRIED = ("new event", "letter", "event of the first", "event of the first", "event of another")
+_keys = itertools.count()
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.integers(0, 1), st.sampled_from(TRIED), st.integers(1, 9)), max_size=30))
+async def test_the_states_of_a_key_and_what_each_step_leads_to(sides: Sides, steps: list[tuple[int, str, int]]):
+    store, register = sides
+    keys: list[tuple[str, list[str]]] = [(f"k{next(_keys)}", []) for _ in range(2)]
+    for number, (which, what, chance) in enumerate(steps):
+        key, letters = keys[which]
+        possible = STATES_OF_A_KEY[("open", "one letter", "letters")[min(2, len(letters))]]
+        if what not in possible:
+            continue
+        answer, more = possible[what]
+        event_id = f"{key} {number}"
+        if what == "letter":
+            assert await register.enter([burial(event_id, key)]) == [answer]
+            letters.append(event_id)
+        elif what == "new event":
+            assert await store.insert([row(event_id, key)]) == [answer]
+        else:
+            event_id = letters[0] if what == "event of the first" else letters[1 + chance % (len(letters) - 1)]
+            assert await store.insert([row(event_id, key, revives=True)]) == [answer]
+            del letters[: -more or 0]
+        blocked = {f"asked {one}" for one, waiting in keys if waiting}
+        assert await store.blocked({f"asked {one}": one for one, _ in keys}) == blocked
 
 
 async def test_edited_letters_keep_the_order_of_their_key(database: Database):
