@@ -432,7 +432,7 @@ async def restarted(broker: Broker) -> None:
     await until_acknowledged(broker, 0)
 
 
-async def test_what_a_stream_dropped_unread_is_declared_once() -> None:
+async def test_messages_that_a_stream_dropped_unread_are_declared_once() -> None:
     with running(NatsServer) as server:
         assert isinstance(server, NatsServer)
         broker = JetStreamBroker(server, "limited")
@@ -460,7 +460,7 @@ def missing(broker: JetStreamBroker) -> int:
     return sum(fields["missing"] for _, fields in broker.gaps.all)
 
 
-async def test_what_a_stream_drops_while_it_is_read_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_that_a_stream_drops_during_reading_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader takes nothing for a while, so nothing more is asked for. The stream's limits go on."""
     monkeypatch.setattr(jetstream, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(jetstream_pulls, "AHEAD", 10)
@@ -583,7 +583,7 @@ class Truncated(AIOKafkaConsumer):  # type: ignore[misc]
         return dict.fromkeys(partitions, 50)
 
 
-async def test_what_kafka_removed_unread_is_declared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_that_kafka_removed_unread_are_declared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka, "AIOKafkaConsumer", Truncated)
     with running(TansuServer) as server:
         assert isinstance(server, TansuServer)

@@ -247,7 +247,7 @@ async def test_my_own_lapsed_lease_is_still_mine(place: Place) -> None:
     assert await a.claim([ask("e")], take_over=True) == [Won(1, 0)]
 
 
-async def test_what_was_released_is_won_at_once_and_is_no_takeover(place: Place) -> None:
+async def test_a_released_claim_is_won_at_once_and_is_no_takeover(place: Place) -> None:
     a, b = place.listener("a"), place.listener("b")
     await a.claim([ask("e")], take_over=False)
     await b.release(["e"])

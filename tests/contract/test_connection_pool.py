@@ -41,7 +41,7 @@ async def pool(database_url: str) -> AsyncIterator[MakePool]:
         await one.close()
 
 
-async def test_what_is_given_back_is_acquired_again_and_no_more_than_were_allowed(pool: MakePool) -> None:
+async def test_a_pool_reuses_connections_and_opens_at_most_max_size(pool: MakePool) -> None:
     connections = pool(max_size=2)
     one, two = await connections.acquire(), await connections.acquire()
     with pytest.raises(TimeoutError):
@@ -73,7 +73,7 @@ class Slow:
         return await asyncpg.connect(self._url, connection_class=OwnConnection)
 
 
-async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
+async def test_a_waiter_gets_a_released_or_a_new_connection_whichever_is_first(database_url: str) -> None:
     slow = Slow(database_url)
     connections = ConnectionPool(slow.connect, PoolLimits(2, 0, 10.0, 1.0))
     slow.go_on.set()
@@ -131,7 +131,7 @@ async def test_one_of_a_few_that_cannot_be_opened_fails_nobody_who_gets_another(
     await connections.close()
 
 
-async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
+async def test_closing_a_pool_ends_a_connection_that_is_being_opened() -> None:
     ended = asyncio.Event()
 
     async def connect() -> OwnConnection:
@@ -165,7 +165,7 @@ async def test_every_waiting_caller_gets_the_error_that_none_can_be_opened(datab
     await connections.close()
 
 
-async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url: str) -> None:
+async def test_a_cancelled_waiter_leaves_its_connection_to_others(database_url: str) -> None:
     slow = Slow(database_url)
     connections = ConnectionPool(slow.connect, PoolLimits(1, 0, 10.0, 1.0))
     impatient = asyncio.create_task(connections.acquire())
@@ -220,7 +220,7 @@ async def test_a_transaction_that_was_left_open_is_rolled_back(pool: MakePool) -
     assert await connection.fetchval("SELECT to_regclass('left_behind')") is None
 
 
-async def test_who_cannot_be_reset_in_time_is_cut_off_and_its_place_is_free(pool: MakePool) -> None:
+async def test_a_connection_that_cannot_be_reset_is_closed_and_replaced(pool: MakePool) -> None:
     connections = pool(max_size=1)
     connection = await connections.acquire()
     await connection.execute("BEGIN")
@@ -233,9 +233,7 @@ async def test_who_cannot_be_reset_in_time_is_cut_off_and_its_place_is_free(pool
     assert await connections.acquire() is not connection
 
 
-async def test_what_a_handler_keeps_of_its_connection_is_good_for_nothing(
-    database_url: str, kind: ConnectionKind
-) -> None:
+async def test_a_kept_connection_or_statement_refuses_every_use(database_url: str, kind: ConnectionKind) -> None:
     database = Database(database_url, connections=1, kind=kind)
     await migrate(database)
     kept: list[object] = []
@@ -264,7 +262,7 @@ async def test_a_server_that_gives_no_connection_is_known_in_time(database_url: 
 
 
 @pytest.mark.parametrize("kind", [PLAIN, FAST], ids=["plain", "fast"])
-async def test_who_is_cancelled_ends_although_the_rollback_fails_too(
+async def test_a_cancelled_task_ends_although_its_rollback_fails(
     own_postgres: PostgresServer, kind: ConnectionKind
 ) -> None:
     database = Database(own_postgres.create_database("cancelled"), timeout=0.5, kind=kind)

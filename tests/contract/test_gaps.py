@@ -66,7 +66,7 @@ async def test_a_gap_is_recorded_once_and_what_fills_it_is_added(database_url: s
     }
 
 
-async def test_what_all_listeners_declare_is_one_row(database_url: str) -> None:
+async def test_a_gap_that_all_listeners_declare_is_one_row(database_url: str) -> None:
     database = Database(database_url, connections=2)
     await migrate(database)
     recorders = [

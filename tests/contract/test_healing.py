@@ -116,7 +116,7 @@ async def test_a_letter_is_for_its_handler_and_what_no_handler_saw_is_for_any(
     assert "".join(sorted(await bed.healed_by(handler))) == healed
 
 
-async def test_what_no_listener_runs_any_more_needs_a_human(bed: Bed):
+async def test_a_letter_whose_handler_no_listener_runs_needs_a_human(bed: Bed):
     await bed.put(of(OURS, "a", at=1_700_000_000.0), of(OURS, "s", reason="stopped", at=1_700_000_001.0))
     await bed.put(of(OTHER, "b", at=1_700_000_002.0))
     assert (await bed.table.sums()).healing == 3, "nobody listens: who comes is not known"
@@ -173,7 +173,7 @@ async def test_a_letter_that_was_not_tried_has_its_try_back(bed: Bed):
     assert await bed.run("select * from unlost.letter_leases") == []
 
 
-async def test_what_is_said_to_be_settled_is_refuted_if_there_is_no_row_and_no_other_letter(bed: Bed):
+async def test_settled_is_refuted_without_a_row_or_another_letter(bed: Bed):
     await bed.put(of(OURS, "a"), of(OURS, "s"))
     await bed.run(
         """insert into unlost.events

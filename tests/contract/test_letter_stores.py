@@ -280,7 +280,7 @@ async def test_letters_are_resolved_together_as_the_function_for_single_records_
         assert steps[-1] in (await store.history([letter_id]))[letter_id]
 
 
-async def test_what_was_not_run_can_be_given_back(place: Files | Table) -> None:
+async def test_a_replay_can_give_back_letters_that_it_did_not_run(place: Files | Table) -> None:
     store = await place.put(LETTERS)
     if isinstance(store, FileLetters):
         return
@@ -380,7 +380,7 @@ async def test_an_edit_makes_a_version_which_replays_take_and_the_original_is_ke
     assert a.edited in {one.edited async for some in store.each(ALL) for one in some}
 
 
-async def test_what_cannot_be_edited_so_is_reported_and_holds_up_no_other(store: LetterStore) -> None:
+async def test_a_refused_edit_is_reported_and_holds_up_no_other(store: LetterStore) -> None:
     report = await edit_some(store, patch(n=2))
     assert (report.changed, report.refused, report.unreadable) == (4, 1, 0)
     ((letter_id, why),) = report.refusals

@@ -171,7 +171,7 @@ ANOTHER = "insert into unlost.listeners (token, instance_id, places, handler) va
 
 
 @pytest.mark.parametrize("orphaned", [False, True])
-async def test_what_needs_a_human_is_counted_without_a_look_at_what_heals(
+async def test_counting_letters_for_a_human_reads_no_healing_letters(
     database_url: str, connection: "asyncpg.Connection[asyncpg.Record]", orphaned: bool
 ):
     for statement in [*LETTERS.split(";"), *([ANOTHER.format()] if orphaned else [])]:

@@ -99,7 +99,7 @@ async def test_without_fast_connections_the_attempt_says_so(database_url: str) -
     await database.close()
 
 
-async def test_what_it_writes_is_committed_with_the_row(database: Database, app: Callable[[Work], App]) -> None:
+async def test_writes_of_a_route_are_committed_with_the_row(database: Database, app: Callable[[Work], App]) -> None:
     def work(connection: Any) -> Any:
         yield connection.execute(INSERT, ["a"])
         cursor = yield connection.execute("select count(*) from unlost.events where event_id = 'e'")

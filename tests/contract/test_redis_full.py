@@ -115,7 +115,7 @@ async def test_one_that_is_full_of_old_events_forgets_them(server: ValkeyServer,
     await claims.close()
 
 
-async def test_what_was_asked_for_longest_ago_is_forgotten_first(server: ValkeyServer, admin: Redis) -> None:
+async def test_a_full_redis_forgets_the_longest_unused_events_first(server: ValkeyServer, admin: Redis) -> None:
     claims = claims_at(server)
     await a_round(claims)
     few = batch(0)[:20]
@@ -134,7 +134,7 @@ async def test_what_was_asked_for_longest_ago_is_forgotten_first(server: ValkeyS
     await claims.close()
 
 
-async def test_what_cannot_be_remembered_is_settled_all_the_same(server: ValkeyServer, admin: Redis) -> None:
+async def test_events_are_settled_although_redis_cannot_remember_them(server: ValkeyServer, admin: Redis) -> None:
     claims = claims_at(server)
     await a_round(claims)
     await claims.claim(batch(0), take_over=0)

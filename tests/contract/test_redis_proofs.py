@@ -74,7 +74,7 @@ async def claimed(claims: RedisClaims, *event_ids: str, take_over: int = UNHANDL
 
 
 @pytest.mark.parametrize(("verdict", "answer"), [("done", Done(True)), ("dead", Dead(True))])
-async def test_what_a_listener_settles_its_peers_believe(stage: Stage, verdict: Verdict, answer: Done | Dead):
+async def test_peers_believe_what_a_listener_settles(stage: Stage, verdict: Verdict, answer: Done | Dead):
     one, two = stage.listener(), stage.listener(token="b")
     assert await claimed(one, *MANY) == [Won(1, 0)] * len(MANY)
     [held] = await claimed(two, "e0")

@@ -161,7 +161,7 @@ async def test_two_letters_of_one_event_become_one(yard: Yard) -> None:
     assert yard.waiting() == ["dead"]
 
 
-async def test_what_an_earlier_start_left_is_read_from_the_file(yard: Yard) -> None:
+async def test_the_registrar_reads_letters_of_an_earlier_start_from_the_file(yard: Yard) -> None:
     await yard.bury(flight("stored"), flight("taken", "conflict"), flight("dead"))
     await yard.store_row("stored")
     async with yard.running(anew=True):
@@ -195,7 +195,7 @@ async def test_a_transaction_that_was_under_way_is_seen_at_the_second_look(yard:
     assert yard.waiting() == []
 
 
-async def test_what_a_replay_resolved_meanwhile_is_left_as_it_is(yard: Yard) -> None:
+async def test_the_sink_leaves_a_letter_that_a_replay_resolved(yard: Yard) -> None:
     burials = await yard.sink.bury([flight("stored"), flight("other")])
     replayed, other = (one.letter_id for one in burials)
     sidecar = Sidecar(yard.path)
@@ -206,7 +206,7 @@ async def test_what_a_replay_resolved_meanwhile_is_left_as_it_is(yard: Yard) -> 
     assert len(sidecar_path(yard.path).read_bytes().splitlines()) == 2
 
 
-async def test_what_nobody_claimed_is_resolved_when_a_peer_stored_it(yard: Yard) -> None:
+async def test_an_unclaimed_letter_is_resolved_when_a_peer_stored_the_event(yard: Yard) -> None:
     async with yard.running():
         await yard.bury(flight("beyond", "overflow"))
         await yard.store_row("beyond")
@@ -214,7 +214,7 @@ async def test_what_nobody_claimed_is_resolved_when_a_peer_stored_it(yard: Yard)
     assert yard.waiting() == []
 
 
-async def test_what_cannot_be_noted_now_is_noted_later(yard: Yard) -> None:
+async def test_a_resolution_that_cannot_be_written_is_written_later(yard: Yard) -> None:
     await yard.store_row("stored")
     sidecar_path(yard.path).mkdir()
     async with yard.running():
@@ -228,7 +228,9 @@ async def test_what_cannot_be_noted_now_is_noted_later(yard: Yard) -> None:
     assert yard.waiting() == []
 
 
-async def test_what_finds_no_room_is_read_from_the_file(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_registrar_reads_letters_beyond_its_room_from_the_file(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registrar_module, "MOST_HELD", 3)
     for number in range(8):
         await yard.store_row(f"e{number}")
@@ -358,7 +360,7 @@ async def test_a_reopened_letter_is_resolved_and_reopened_as_often_as_it_takes(y
             assert yard.waiting() == []
 
 
-async def test_what_was_resolved_long_before_the_loss_is_not_looked_at(yard: Yard, restored: Restored):
+async def test_a_restore_rechecks_no_letter_resolved_long_before(yard: Yard, restored: Restored):
     """Its row may have been deleted by retention; otherwise it is in the backup."""
     await restored.live()
     await yard.sink.bury([flight("old")])
@@ -426,7 +428,7 @@ async def test_compact_keeps_what_was_reopened_and_that_it_was_checked(yard: Yar
     assert (yard.waiting(), yard.checked) == (["lost"], [2])
 
 
-async def test_what_is_archived_forbids_a_row_after_a_restore_too(yard: Yard, restored: Restored):
+async def test_an_archived_letter_forbids_a_row_after_a_restore_too(yard: Yard, restored: Restored):
     await restored.live()
     await yard.sink.bury([flight("aside")])
     [letter] = [one.letter for one in read_letters(yard.path) if isinstance(one, Located)]

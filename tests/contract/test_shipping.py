@@ -189,7 +189,7 @@ async def test_a_compacted_file_is_compared_and_nothing_is_listed_twice(yard: Ya
         assert tuple(sums or ()) == (2, 1)
 
 
-async def test_what_is_done_elsewhere_stands_in_the_file_too(yard: Yard) -> None:
+async def test_changes_made_elsewhere_are_written_to_the_file_too(yard: Yard) -> None:
     yard.bury("x", "y")
     async with yard.running():
         await shows(yard, "x", "y")

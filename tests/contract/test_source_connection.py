@@ -62,7 +62,7 @@ async def test_messages_come_in_order_whatever_their_form(opened: Open) -> None:
         assert connection.received > LIMIT
 
 
-async def test_what_is_too_large_is_measured_and_the_next_message_follows(opened: Open) -> None:
+async def test_an_oversized_message_is_measured_and_the_next_one_follows(opened: Open) -> None:
     giant, parts = "y" * 5 * HEAD_BYTES, ["a" * 600, "b" * 600]
     async with connected(opened, sending("one", giant, "two", parts, "three")) as connection:
         taken = await until(connection, 5)
@@ -119,7 +119,7 @@ async def test_a_cancelled_take_loses_nothing(opened: Open) -> None:
         assert await until(connection, 1) == [b"second"]
 
 
-async def test_what_arrived_before_the_end_is_taken_first_and_then_the_end_says_why(opened: Open) -> None:
+async def test_the_last_messages_are_taken_before_the_close_is_raised(opened: Open) -> None:
     async def serving(client: ServerConnection) -> None:
         await client.send("last")
         await client.close(4000, "enough")

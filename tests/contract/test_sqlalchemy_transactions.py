@@ -169,7 +169,7 @@ async def test_a_commit_of_the_route_is_committed_with_the_row(database: Databas
     assert await kept(database) == (1, ["a"])
 
 
-async def test_what_the_route_rolled_back_is_not_there_and_the_row_is(database: Database) -> None:
+async def test_a_rollback_by_the_route_drops_its_writes_and_keeps_the_row(database: Database) -> None:
     async def work(session: AsyncSession) -> None:
         await add(session)
         await session.flush()

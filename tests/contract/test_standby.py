@@ -53,7 +53,7 @@ def row(number: int) -> NewRow:
     return NewRow(parse(b'{"event_id":"e%d","payload":{}}' % number, max_bytes=1000), 1, 1, 0.0)
 
 
-async def test_what_was_acknowledged_survives_the_primary(pair: PostgresPair, database: Database) -> None:
+async def test_acknowledged_rows_and_claims_survive_the_primary(pair: PostgresPair, database: Database) -> None:
     rows = PostgresRows(database, instance_id="i", token="t")
     claims = PostgresClaims(database, token="a", lease_seconds=30, window_seconds=600)
     membership = PostgresMembership(database, token="a", instance_id="i")

@@ -286,7 +286,7 @@ async def test_the_register_names_one_letter_for_each_event(server: Real | Simul
     assert await b.enter([Burial("row", b"\0" * 32, "of other content")]) == ["taken"]
 
 
-async def test_what_was_announced_dead_before_its_letter_was_entered_lies_under_that_letter(
+async def test_the_first_letter_entered_takes_an_event_announced_as_dead(
     server: Real | Simulated,
 ) -> None:
     request = ClaimRequest("e", event("e").digest)
@@ -317,7 +317,7 @@ async def test_a_replay_stores_what_is_buried(database: Database) -> None:
 @pytest.mark.parametrize(
     ("payload", "sqlstate"), [('{"n": 1e999999}', "22003"), ("[" * 20_000 + "]" * 20_000, "54001")]
 )
-async def test_what_postgres_refuses_is_permanent(database: Database, payload: str, sqlstate: str) -> None:
+async def test_data_that_postgres_refuses_is_a_permanent_error(database: Database, payload: str, sqlstate: str) -> None:
     bad = NewRow(Event("bad", None, payload.encode(), None, b"\0" * 32, b""), 1, 1, 0.0)
     with pytest.raises(Permanent) as caught:
         await store_of(database).insert([row("good"), bad])
@@ -353,7 +353,7 @@ async def test_a_handler_shares_the_transaction(server: Real | Simulated) -> Non
     assert (await server.count(), await server.effects()) == (1, 1)
 
 
-async def test_what_a_handler_raises_takes_its_row_back(database: Database) -> None:
+async def test_an_error_in_the_transaction_rolls_the_row_back(database: Database) -> None:
     store = store_of(database)
 
     async def reject(_) -> None:
@@ -380,7 +380,7 @@ async def test_what_a_handler_raises_takes_its_row_back(database: Database) -> N
 
 
 @pytest.mark.parametrize("error", [None, Reject("no")])
-async def test_what_a_handler_leaves_in_its_session_ends_with_it(
+async def test_session_state_of_a_handler_ends_with_its_transaction(
     database_url: str, error: Exception | None, kind: ConnectionKind
 ) -> None:
     """One connection, so that the next caller gets the same one."""
@@ -876,7 +876,7 @@ async def test_a_probe_writes_to_the_log_so_that_its_commit_waits_for_standbys(d
 REDIS = frozenset(["redis"])
 
 
-async def test_who_comes_with_another_handler_does_not_agree_until_the_others_are_gone(
+async def test_a_listener_with_another_handler_agrees_once_the_others_left(
     server: Real | Simulated,
 ) -> None:
     old, new = server.membership("old", handler="shop:one"), server.membership("new", handler="shop:two")
@@ -898,7 +898,7 @@ async def test_who_comes_with_another_handler_does_not_agree_until_the_others_ar
     assert not (await server.membership("old again", handler="shop:one").declare(REDIS)).agreed
 
 
-async def test_whoever_may_change_the_handler_works_beside_another(server: Real | Simulated) -> None:
+async def test_a_listener_that_may_change_the_handler_works_beside_another(server: Real | Simulated) -> None:
     old, new = (
         server.membership("old", handler=None),
         server.membership("new", handler="shop:two", changes_handler=True),
@@ -911,7 +911,7 @@ async def test_whoever_may_change_the_handler_works_beside_another(server: Real 
     assert (await server.membership("next", handler="shop:two").declare(REDIS)).agreed
 
 
-async def test_who_was_taken_for_gone_agrees_anew(server: Real | Simulated) -> None:
+async def test_a_listener_that_was_taken_for_dead_must_agree_again(server: Real | Simulated) -> None:
     old = server.membership("old", life=LIFE, handler="shop:one")
     assert (await old.declare(REDIS)).agreed
     new = server.membership("new", life=LIFE, handler="shop:two")

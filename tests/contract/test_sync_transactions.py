@@ -245,7 +245,7 @@ async def test_a_commit_of_the_session_is_committed_with_the_row(
     assert await kept(database) == (1, ["a"])
 
 
-async def test_what_the_session_rolled_back_is_not_there_and_the_row_is(database: Database) -> None:
+async def test_a_rollback_by_the_session_drops_its_writes_and_keeps_the_row(database: Database) -> None:
     def work(session: Session) -> None:
         add(session)
         session.flush()

@@ -96,7 +96,7 @@ async def test_the_message_that_commits_one_begins_the_next(
 
 
 @pytest.mark.parametrize("second", [nothing, reject])
-async def test_what_a_handler_leaves_reaches_no_later_one(
+async def test_session_state_of_a_handler_reaches_no_later_transaction(
     database: Database, store: PostgresRows, transactions: TransactionPipeline, second: object
 ) -> None:
     """Neither the next one nor, if that one is returned unused, the one after it."""
@@ -111,7 +111,7 @@ async def test_what_a_handler_leaves_reaches_no_later_one(
     assert await stored(database) == {"a", "b", "c", "e"}
 
 
-async def test_what_fails_takes_nothing_with_it(
+async def test_a_failed_transaction_takes_no_other_with_it(
     database: Database, store: PostgresRows, transactions: TransactionPipeline
 ) -> None:
     async def divide(connection: Connection) -> None:
@@ -222,7 +222,7 @@ async def test_a_server_that_ends_what_has_begun_costs_no_attempt(
     await other.close()
 
 
-async def test_whoever_is_cancelled_in_a_series_leaves_nothing_behind(
+async def test_a_cancelled_transaction_leaves_nothing_behind(
     database: Database, store: PostgresRows, transactions: TransactionPipeline
 ) -> None:
     begun = asyncio.Event()

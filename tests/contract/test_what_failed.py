@@ -98,7 +98,7 @@ def assert_says(error: Transient, doing: str) -> None:
 
 
 @pytest.mark.parametrize("doing", BY_DOING)
-async def test_what_postgres_was_asked_for_is_said(doing: str):
+async def test_an_error_of_postgres_says_what_was_being_done(doing: str):
     async with unreachable() as database:
         with pytest.raises(Transient) as failed:
             await BY_DOING[doing](database)
@@ -135,7 +135,7 @@ OF_REDIS: dict[str, Callable[[RedisClaims], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("doing", OF_REDIS)
-async def test_what_redis_was_asked_for_is_said(redis_url: str, doing: str):
+async def test_an_error_of_redis_says_what_was_being_done(redis_url: str, doing: str):
     servers = OneRedis(redis_url)
     redis = RedisClaims(servers, token="a:1", group="g", lease_seconds=30, window_seconds=600)
     await redis.place()  # otherwise each call would ask for the place first
@@ -149,7 +149,7 @@ async def test_what_redis_was_asked_for_is_said(redis_url: str, doing: str):
     assert_says(failed.value, doing)
 
 
-async def test_what_postgres_says_no_to_is_said_with_what_was_being_done(database_url: str):
+async def test_a_refusal_by_postgres_says_what_was_being_done_and_why(database_url: str):
     database = Database(database_url, timeout=5.0)
     with pytest.raises(Permanent, match=r"^counting sheep: the data is refused: division by zero \(SQLSTATE 22012\)$"):
         async with database.acquire("counting sheep") as connection:

@@ -18,7 +18,7 @@ def test_a_payment_is_booked_and_reported(unlost_app: Any) -> None:
     assert report.json == {"payment": "p-1", "account": "ada", "balance": 700}
 
 
-def test_what_is_refused_is_not_reported(unlost_app: Any) -> None:
+def test_a_refused_payment_is_not_reported(unlost_app: Any) -> None:
     result = unlost_app(app, resources=HOOK).run({"account": "ada", "cents": 0}, type="payment.taken")
     assert (result.outcome, result.error, result.effects) == ("rejected", "nothing was paid", ())
 

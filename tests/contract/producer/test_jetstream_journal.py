@@ -103,7 +103,7 @@ def test_goes_on_after_a_restart_with_every_cursor_known(server: NatsServer) -> 
         assert [journal.timelines.cursor(number) for number in range(5)] == [nothing, *before, after]
 
 
-def test_what_retention_took_is_the_same_after_a_restart(server: NatsServer) -> None:
+def test_a_restart_remembers_what_retention_took(server: NatsServer) -> None:
     with closing(opened(url_of(server))) as journal:
         cursors = [cursor for _, cursor in placed(journal, *several(5))]
         journal.retire(older_than=0.0, max_bytes=2 * len(event("event-0").body), chunk=100, keep=RetentionLimits(9, 1))
@@ -213,7 +213,7 @@ def test_an_append_while_the_server_dies_is_in_doubt_and_accepted_once_when_it_i
         assert journal.timelines.number_of(outcome[3][1], journal.bounds()) == 4
 
 
-def test_what_is_no_entry_keeps_its_number_and_reading_goes_on(server: NatsServer) -> None:
+def test_a_foreign_message_keeps_its_number_and_reading_goes_on(server: NatsServer) -> None:
     url = url_of(server)
     with closing(opened(url)) as journal:
         placed(journal, *several(4))
@@ -241,7 +241,7 @@ def test_an_id_beyond_the_window_is_accepted_again_and_found_where_it_was_first(
         assert (first.number, first.event_id, journal.first("never")) == (2, "b", None)
 
 
-def test_what_is_left_of_an_erased_person_is_counted(server: NatsServer) -> None:
+def test_entries_of_an_erased_person_are_counted(server: NatsServer) -> None:
     with closing(opened(url_of(server))) as journal:
         placed(journal, *(event(f"event-{number}", f'"{number % 3}"') for number in range(600)))
     assert entries_with(url_of(server), b'"payload":"2"') == 200

@@ -422,7 +422,7 @@ def test_any_other_cursor_is_unknown(journal: Journal, unknown: str) -> None:
 
 
 @SIZES
-def test_what_retention_took_is_unknown_and_where_it_ends_is_known(journal: Journal) -> None:
+def test_a_cursor_that_lost_later_entries_to_retention_is_unknown(journal: Journal) -> None:
     placed = journal.append([[event("a"), event("b"), event("c")]], 1.0).placed
     journal.retire(older_than=0.0, max_bytes=len(event("c").body), chunk=10)
     starts = [journal.timelines.start_after(one.cursor, journal.bounds()) for one in placed]
@@ -566,7 +566,7 @@ def as_after_a_crash(path: Path, to: Path) -> Path:
     return to
 
 
-def test_what_it_holds_is_known_after_a_crash(tmp_path: Path) -> None:
+def test_a_journal_knows_its_size_after_a_crash(tmp_path: Path) -> None:
     killed = SqliteJournal(tmp_path / "journal")
     statuses(killed, *(event(f"old-{number}") for number in range(20)))
     killed.retire(older_than=0.0, max_bytes=10 * len(event("old-1x").body), chunk=100)
@@ -688,7 +688,7 @@ def test_retention_leaves_what_a_group_is_still_to_read(journal: Journal) -> Non
     assert journal.bounds() == (7, 10)
 
 
-def test_what_a_forgotten_group_had_not_read_is_counted(starts: Starts) -> None:
+def test_entries_that_a_forgotten_group_had_not_read_are_counted(starts: Starts) -> None:
     journal = starts.again()
     statuses(journal, *(event(f"event-{number}") for number in range(10)), at=1.0)
     journal.remember([Group("gone", 4, 1.0), Group("here", 10, 1.0)])
@@ -709,7 +709,7 @@ def test_what_a_forgotten_group_had_not_read_is_counted(starts: Starts) -> None:
     assert not {one.name: one.forgotten for one in again.remember([Group("gone", 10, 2.0)])}["gone"]
 
 
-def test_what_nobody_read_is_dropped_and_counted(journal: Journal) -> None:
+def test_entries_that_nobody_read_are_dropped_and_counted(journal: Journal) -> None:
     statuses(journal, *(event(f"event-{number}") for number in range(10)), at=1.0)
     assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=100, keep=kept_for([])) == 10
     assert journal.stats().dropped_unread == 10

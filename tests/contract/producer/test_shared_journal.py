@@ -221,7 +221,7 @@ def test_a_commit_under_way_is_not_expected_of_a_reader(another: Open) -> None:
     assert journal.bounds() == (0, 61)
 
 
-def test_what_a_failed_commit_would_have_stored_is_not_expected_later(another_in_postgres: Open) -> None:
+def test_a_failed_commit_leaves_no_expectation(another_in_postgres: Open) -> None:
     journal = another_in_postgres()
     batches = [lines_of([event(f"{name}-{number}") for number in range(3)]) for name in ("good", "also good")]
     refused = lines_of([event("no\0id")])

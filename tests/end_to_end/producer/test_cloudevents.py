@@ -76,7 +76,7 @@ def test_a_batch_has_an_answer_for_each(producer: RunningProducer) -> None:
         (b'[%b,"[{\\"', ["accepted", "invalid"], "not closed after item 1"),
     ],
 )
-def test_what_is_no_batch_is_refused_after_the_events_before(
+def test_an_invalid_batch_is_refused_after_the_events_before(
     producer: RunningProducer, body: bytes, statuses: list[str], why: str
 ) -> None:
     shown = [json.loads(line) for line in post(producer, body.replace(b"%b", GOOD), BATCH).text.splitlines()]
@@ -133,7 +133,7 @@ def test_an_item_that_is_too_large_is_not_read_to_its_end(producer: RunningProdu
         (b'{"specversion":"1.0","id":"1","source":"s","type":"t","data":{"a":1,"a":2}}', "occurs twice"),
     ],
 )
-def test_what_is_no_cloudevent_is_refused_with_a_reason(producer: RunningProducer, body: object, why: str) -> None:
+def test_an_invalid_cloudevent_is_refused_with_a_reason(producer: RunningProducer, body: object, why: str) -> None:
     answer = post(producer, body, STRUCTURED)
     assert (answer.status_code, answer.json()["status"]) == (400, "invalid")
     assert why in answer.json()["error"]
@@ -146,6 +146,6 @@ def test_data_that_is_not_json_gets_no_further(producer: RunningProducer, data: 
     assert producer.http.get("/api/journal").text == ""
 
 
-def test_what_is_too_large_is_not_read_to_its_end(producer: RunningProducer) -> None:
+def test_a_body_that_is_too_large_is_not_read_to_its_end(producer: RunningProducer) -> None:
     answer = post(producer, b"x" * 3_000_000, STRUCTURED)
     assert (answer.status_code, answer.json()["status"]) == (413, "too_large")

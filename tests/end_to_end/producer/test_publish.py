@@ -145,7 +145,7 @@ def test_the_same_body_is_a_duplicate_on_every_way_in(producer: RunningProducer,
     assert batch["status"] == "duplicate"
 
 
-def test_what_an_earlier_version_wrapped_is_a_duplicate_too(producer: RunningProducer) -> None:
+def test_an_event_that_an_earlier_version_wrapped_is_a_duplicate(producer: RunningProducer) -> None:
     own = producer.http.post("/publish", content=b'{"x": 1, "y": {"z": 2}}').json()["event_id"]
     wrapped = f'{{"event_id":"{own}","payload":{{"x": 1, "y": {{"z": 2}}}}}}'
     assert producer.http.post("/publish", content=wrapped).json()["status"] == "duplicate"
@@ -160,7 +160,7 @@ def test_refuses_the_pages_of_other_sites(producer: RunningProducer) -> None:
     assert own.headers["access-control-allow-origin"] == f"http://127.0.0.1:{port}"
 
 
-def test_what_was_answered_202_survives_a_kill(producer: RunningProducer) -> None:
+def test_an_event_that_was_answered_202_survives_a_kill(producer: RunningProducer) -> None:
     accepted = [producer.http.post("/publish", json={"event_id": f"e{n}"}).json()["cursor"] for n in range(20)]
     producer.end(kill=True)
     producer.start()

@@ -39,7 +39,7 @@ def until(what: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_what_a_restored_journal_accepts_is_stored() -> None:
+def test_events_that_a_restored_journal_accepts_are_stored() -> None:
     with running_system(2) as system:
         journal = system.layout.data / "producer" / "journal.sqlite"
         urls = system.layout.listener_urls

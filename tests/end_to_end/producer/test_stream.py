@@ -255,7 +255,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("producer", [FULL], indirect=True)
-async def test_what_a_group_has_not_read_is_kept_and_publishing_refused(producer: RunningProducer) -> None:
+async def test_a_journal_full_of_unread_entries_refuses_publishing(producer: RunningProducer) -> None:
     def groups() -> dict:
         return producer.http.get("/api/journal/groups").json()
 

@@ -79,7 +79,7 @@ async def collected(publisher: Publisher, events: Any) -> list[str]:
     return [published.status async for published in publisher.stream(events)]
 
 
-async def test_what_is_in_doubt_is_left_and_published_again_doubles_nothing(producer: RunningProducer) -> None:
+async def test_publishing_events_in_doubt_again_doubles_nothing(producer: RunningProducer) -> None:
     async with swallowing_answers(producer, 10**6) as url, Publisher(url, timeout=0.5) as publisher:
         with pytest.raises(PublishInDoubt) as doubt:
             await collected(publisher, Taken(3_000))
@@ -92,7 +92,7 @@ async def test_what_is_in_doubt_is_left_and_published_again_doubles_nothing(prod
     assert listed(producer) == FIVE_THOUSAND[:1_000][: len(left)]
 
 
-async def test_what_the_events_raise_comes_after_the_outcomes_of_those_before(producer: RunningProducer) -> None:
+async def test_an_error_of_the_input_is_raised_after_the_outcomes_before(producer: RunningProducer) -> None:
     def failing() -> Iterator[dict[str, Any]]:
         yield from numbered(700)
         raise ValueError("no more")
@@ -109,7 +109,7 @@ async def test_what_the_events_raise_comes_after_the_outcomes_of_those_before(pr
     assert ids == FIVE_THOUSAND[:700]
 
 
-async def test_whoever_stops_taking_outcomes_leaves_no_task_behind(producer: RunningProducer) -> None:
+async def test_a_stream_that_is_closed_early_leaves_no_task_behind(producer: RunningProducer) -> None:
     before = asyncio.all_tasks()
     async with Publisher(producer.url) as publisher:
         stream = publisher.stream(Taken(100_000))
@@ -138,7 +138,7 @@ def test_a_publisher_that_blocks_takes_a_part_at_a_time(producer: RunningProduce
     assert [one["event_id"] for one in away.value.left] == FIVE_THOUSAND[:4]
 
 
-async def test_what_was_taken_while_the_producer_is_away_is_left_whole(producer: RunningProducer) -> None:
+async def test_the_error_has_every_event_taken_while_the_producer_is_away(producer: RunningProducer) -> None:
     events = numbered(10_000)
     producer.end()
     async with Publisher(producer.url, timeout=0.5) as publisher:

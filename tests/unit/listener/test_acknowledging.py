@@ -46,7 +46,7 @@ async def test_a_message_is_acknowledged_once_all_its_events_are_settled() -> No
         assert await source.got.get() == "r1"
 
 
-async def test_what_the_source_could_not_get_is_given_to_the_next_session() -> None:
+async def test_a_receipt_that_the_source_refused_goes_to_the_next_session() -> None:
     source = AcknowledgedSource(refuses=2)
     async with reading(source) as (_, inlet):
         settle([inlet.watermark.open(None, 1, "r1")])

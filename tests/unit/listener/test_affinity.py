@@ -79,7 +79,7 @@ async def test_nobody_looks_while_something_of_ones_own_waits():
     assert await looking == [theirs]
 
 
-async def test_what_peers_did_not_settle_is_asked_for_when_nothing_else_waits():
+async def test_events_of_peers_are_taken_when_nothing_else_waits():
     gate, queue = affinity()
     gate.put_behind([flight("theirs 1")])
     gate.put_all([flight("mine 1")])
@@ -104,7 +104,7 @@ async def test_it_is_waited_for_again_once_it_settles_its_share(settled: int, wa
     assert gate.waits is waits
 
 
-async def test_what_a_peer_left_of_what_it_settles_does_not_count_against_it():
+async def test_a_peer_that_settles_its_share_may_leave_some_of_it():
     gate, _ = affinity()
     gate.saw(5, 10)
     gate.saw(0, 10)

@@ -51,7 +51,7 @@ def test_the_settings_pauses_are_all_alike() -> None:
         (Permanent("no"), None),
     ],
 )
-def test_what_was_raised_decides_on_the_pause(error: Exception, pause: float | None) -> None:
+def test_the_error_decides_on_the_pause(error: Exception, pause: float | None) -> None:
     backoff = Backoff(first=4.0, jitter=False, at_once=(ConnectionError, TimeoutError), transient=(Busy,))
     assert backoff.again_after(1, error, 0.0) == pause
     assert backoff.again_after(3, error, 0.0) is None, "the last attempt"

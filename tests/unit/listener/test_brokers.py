@@ -153,7 +153,7 @@ def test_nothing_else_of_an_event_changes(fields: dict[str, str], ascii_only: bo
 
 
 @given(st.binary(max_size=30))
-def test_what_is_no_json_is_refused_as_it_came(body: bytes) -> None:
+def test_a_body_that_is_no_json_is_refused_unchanged(body: bytes) -> None:
     try:
         parse(with_id(body, "x"), max_bytes=1_000)
     except InvalidEvent:

@@ -35,7 +35,7 @@ def shown(*facts, apart: float = 1.0) -> Changes:
     return changes
 
 
-def test_what_is_lacking_is_reported_since_when_it_was_first_lost():
+def test_a_loss_is_dated_by_when_it_was_first_noticed():
     lost = (
         BreakerChanged("redis", "open"), BreakerChanged("redis", "half-open"), BreakerChanged("redis", "open"),
         PlacesDeclared(("postgres:1",), True), ClaimingChanged(False, "away"), SourceLost("ws", "reset", 1.0),
@@ -53,7 +53,7 @@ def test_what_is_lacking_is_reported_since_when_it_was_first_lost():
     assert shown(*lost, *found).since() == {}
 
 
-def test_what_repeats_itself_is_one_entry_though_other_things_happen_between():
+def test_a_repeated_change_is_one_entry_despite_others_between():
     flapping = [
         BreakerChanged("redis", "open"),
         BreakerChanged("redis", "half-open"),

@@ -83,7 +83,7 @@ async def asked(around: Around, one: InFlight) -> tuple[Claiming, list[Fact]]:
     return made, facts
 
 
-async def test_what_is_won_for_the_first_time_starts():
+async def test_an_event_that_is_won_for_the_first_time_starts():
     around, one = Around(Won(1, 0)), flight()
     _, facts = await asked(around, one)
     assert around.log == [f"claim e, take over {UNHANDLED}", "start e"]
@@ -91,7 +91,7 @@ async def test_what_is_won_for_the_first_time_starts():
     assert facts == [BatchDone("claim", 1, 0.0), EventsClaimed(["e"])]
 
 
-async def test_what_is_won_from_a_dead_owner_starts_and_says_so():
+async def test_an_event_won_from_a_dead_owner_starts_as_a_takeover():
     around, one = Around(Won(4, 2, 1)), flight()
     _, facts = await asked(around, one)
     assert around.log[1:] == ["start e"]
@@ -100,7 +100,7 @@ async def test_what_is_won_from_a_dead_owner_starts_and_says_so():
 
 
 @pytest.mark.parametrize(("alone", "condemned"), [(2, False), (3, True), (4, True)])
-async def test_what_ended_too_many_owners_alone_is_buried(alone: int, condemned: bool):
+async def test_an_event_that_ended_too_many_owners_alone_is_buried(alone: int, condemned: bool):
     around, one = Around(Won(9, 7, alone), handled=True), flight()
     await asked(around, one)
     assert around.log[0] == "claim e, take over 0"
@@ -121,27 +121,27 @@ async def test_without_a_handler_nothing_is_condemned():
 
 
 @pytest.mark.parametrize("pardon", ["revive", "handled"])
-async def test_what_was_pardoned_is_not_condemned(pardon: str):
+async def test_a_revived_or_handled_event_is_not_condemned(pardon: str):
     around, one = Around(Won(9, 7, 9), handled=True), flight()
     setattr(one, pardon, True)
     await asked(around, one)
     assert around.log[1:] == ["start e"]
 
 
-async def test_what_is_doomed_is_buried_once_it_is_won():
+async def test_an_invalid_event_is_buried_once_it_is_won():
     around, cause = Around(Won(1, 0)), DeadLetterCause("invalid", "receive")
     await asked(around, flight(cause=cause))
     assert around.log[1:] == [("e", cause)]
 
 
-async def test_what_another_holds_stands_by():
+async def test_an_event_that_another_listener_holds_stands_by():
     around = Around(Held(5.0, True))
     _, facts = await asked(around, flight())
     assert (around.log[1:], around.standby.count) == ([], 1)
     assert facts[1:] == [EventsStandBy(["e"])]
 
 
-async def test_what_lapsed_without_a_handler_stands_by_too():
+async def test_an_event_that_lapsed_without_a_handler_stands_by_too():
     around = Around(Lapsed(True))
     _, facts = await asked(around, flight())
     assert (around.log[1:], around.standby.count) == ([], 1)
@@ -149,19 +149,19 @@ async def test_what_lapsed_without_a_handler_stands_by_too():
 
 
 @pytest.mark.parametrize("answer", [Done(True), Dead(True)])
-async def test_what_is_settled_is_a_duplicate(answer: Done | Dead):
+async def test_a_settled_event_is_a_duplicate(answer: Done | Dead):
     around = Around(answer)
     await asked(around, flight())
     assert around.log[1:] == [("e", DUPLICATE)]
 
 
-async def test_what_is_won_although_it_is_a_row_is_a_duplicate_and_does_not_start():
+async def test_a_won_event_that_is_a_row_is_a_duplicate_and_does_not_start():
     around = Around(Won(1, 0), settled=Done(True))
     await asked(around, flight())
     assert around.log[1:] == [("e", DUPLICATE)]
 
 
-async def test_what_is_won_although_it_is_a_letter_is_given_back():
+async def test_a_won_event_that_is_a_letter_is_given_back():
     around = Around(Won(1, 0), settled=Dead(True))
     await asked(around, flight())
     assert around.log[1:] == ["release e", ("e", DUPLICATE)]
@@ -182,7 +182,7 @@ async def test_other_bytes_of_the_same_value_are_a_duplicate():
     assert around.log == ["compare e", ("e", DUPLICATE)]
 
 
-async def test_what_is_doomed_anyhow_conflicts_with_nothing():
+async def test_an_invalid_event_conflicts_with_nothing():
     around = Around(Won(1, 0), same=False)
     await around.settled_before.end([(flight(cause=DeadLetterCause("invalid", "receive")), False)])
     assert around.log == [("e", DUPLICATE)]
@@ -210,7 +210,7 @@ async def test_content_that_the_table_refuses_is_a_conflict():
     assert_conflict(one, around.log)
 
 
-async def test_what_cannot_be_compared_now_stands_by():
+async def test_events_that_cannot_be_compared_stand_by():
     around = Around(Won(1, 0), same=Transient("away"))
     await around.settled_before.end([(flight("e"), False), (flight("f"), False)])
     assert around.log == ["compare e", "compare f"]

@@ -34,7 +34,7 @@ async def test_returns_what_postgresql_answered_however_far_it_came_since() -> N
 
 
 @pytest.mark.parametrize("store", [BACK, StoreMark("g", 9, "q"), None])
-async def test_what_another_store_answered_is_returned_no_more(store: StoreMark | None) -> None:
+async def test_a_cursor_that_another_store_confirmed_does_not_count(store: StoreMark | None) -> None:
     place = Committing("j-8", "j-3")
     await place.committer.save()
     place.store = store

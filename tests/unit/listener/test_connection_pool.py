@@ -70,7 +70,7 @@ async def test_where_nobody_waits_nothing_is_opened_in_place_of_what_went_away()
     assert server.came == 1
 
 
-async def test_who_waits_gets_another_in_place_of_what_went_away():
+async def test_a_waiter_gets_a_new_connection_in_place_of_an_expired_one():
     server = Server()
     pool = server.pool(max_size=1)
     held = await pool.acquire()
@@ -91,7 +91,7 @@ async def test_a_few_are_opened_with_the_first_but_no_more_than_are_allowed():
     assert server.came == 2
 
 
-async def test_what_was_closed_meanwhile_is_not_acquired():
+async def test_a_closed_connection_is_not_acquired():
     server = Server()
     pool = server.pool()
     first = await pool.acquire()
@@ -100,7 +100,7 @@ async def test_what_was_closed_meanwhile_is_not_acquired():
     assert await pool.acquire() is not first
 
 
-async def test_what_is_free_since_lately_is_acquired_first():
+async def test_the_connection_that_was_released_last_is_acquired_first():
     pool = Server().pool()
     one, other = await pool.acquire(), await pool.acquire()
     await pool.release(one)
@@ -108,7 +108,7 @@ async def test_what_is_free_since_lately_is_acquired_first():
     assert [await pool.acquire(), await pool.acquire()] == [other, one]
 
 
-async def test_what_is_acquired_since_before_a_failure_is_not_to_be_used_again():
+async def test_a_connection_from_before_a_failure_is_not_used_again():
     pool = Server().pool()
     before = await pool.acquire()
     assert pool.may_use(before)

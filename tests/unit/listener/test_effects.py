@@ -23,7 +23,7 @@ from unlost.listener.routing.finding import handler_of
 from unlost.ops.kit.access.webhook import signed
 
 
-def test_what_is_recorded_stands_as_it_was_given() -> None:
+def test_an_effect_is_recorded_as_it_was_given() -> None:
     effects = Effects()
     effects.post("https://api.example.com/x?y=1#part", json={"n": 1}, headers={"X-Kind": "a"}, in_order=True)
     effects.post("https://api.example.com:8443/", body="text")

@@ -64,7 +64,7 @@ async def test_whatever_a_handler_raises_is_a_failed_attempt(
 
 @pytest.mark.parametrize("handler", handlers(), ids=["plain", "asynchronous"])
 @pytest.mark.parametrize("raised", [Reject("no"), Transient("later")])
-async def test_what_says_itself_what_to_do_next_passes(handler: FunctionHandler, raised: Exception) -> None:
+async def test_reject_and_transient_pass_unchanged(handler: FunctionHandler, raised: Exception) -> None:
     RAISED.append(raised)
     with pytest.raises(type(raised)):
         await attempt(handler.call(DELIVERY), timeout=10)

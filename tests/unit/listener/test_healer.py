@@ -191,7 +191,7 @@ async def test_a_listener_without_room_takes_no_group() -> None:
     await asyncio.wait_for(running, 1)
 
 
-async def test_what_counts_as_settled_without_a_row_is_no_success_of_a_probe() -> None:
+async def test_a_duplicate_without_a_row_is_no_success_of_a_probe() -> None:
     fleet = Fleet(a=4)
     fleet.no_rows = {"a0"}
     async with healing(fleet) as bed:

@@ -27,7 +27,7 @@ HOUR = 3_600.0
         ("off", "stopped", "transient", None),
     ],
 )
-def test_what_heals_and_from_when_on(what, reason, error_class, after):
+def test_the_policy_decides_which_letters_heal_and_when(what, reason, error_class, after):
     assert HealPolicy(what).heal_after(reason, error_class) == after
 
 

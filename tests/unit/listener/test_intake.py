@@ -74,7 +74,7 @@ def test_frames_that_are_taken_apart_hold_the_cursor_back_and_do_not_move_it():
     assert (inlet.watermark.cursor, intake.count, intake.size) == ("j.1", 0, 0)
 
 
-def test_what_has_not_ended_is_reported_once_for_each_content_and_not_where_a_letter_holds_it():
+def test_left_has_one_unfinished_event_per_content_and_no_letter():
     admitted = Admitted()
     intake, inlet = admitted.intake, admitted.inlet
     first = [frame("a", 1, "j.1"), frame("a", 1, "j.2"), frame("a", 2, "j.3"), frame("b", 1, "j.4"), b"nothing"]
@@ -94,7 +94,7 @@ def test_what_has_not_ended_is_reported_once_for_each_content_and_not_where_a_le
     assert beyond not in intake.left()
 
 
-async def test_what_waits_unread_for_a_peer_is_read_to_be_reported():
+async def test_left_reads_the_events_that_wait_for_a_peer():
     admitted = Admitted(share=(0, 10**9), length=1)
     frames = [frame(f"e{number}", 1, f"j.{number}") for number in range(5)]
     admitted.inlet.receive(split(frames))
@@ -103,14 +103,14 @@ async def test_what_waits_unread_for_a_peer_is_read_to_be_reported():
     assert admitted.affinity.unread == []
 
 
-async def test_what_a_peer_settled_is_not_left():
+async def test_left_has_no_event_that_a_peer_settled():
     admitted = Admitted(share=(0, 10**9), length=1)
     admitted.inlet.receive(split([frame(f"e{number}", 1, f"j.{number}") for number in range(5)]))
     admitted.intake.end_unread(admitted.affinity.unread)
     assert [one.event.event_id for one in admitted.intake.left()] == ["e0"]
 
 
-def test_what_waits_behind_an_event_of_its_key_or_follows_it_as_a_copy_is_held_by_that_event_alone():
+def test_waiting_events_and_copies_are_held_by_the_first_of_their_key():
     intake = Admitted().intake
     first, behind, copy, other = flights("first", "behind", "first", "other")
     first.order_key = behind.order_key = copy.order_key = "k"

@@ -27,13 +27,13 @@ def batch(kind: str, value: bytes) -> DefaultRecordBatch:
 
 @pytest.mark.parametrize("kind", METHODS)
 @pytest.mark.parametrize("size", [0, 1, 100_000, 4_000_000])
-def test_what_fits_is_read(kind: str, size: int) -> None:
+def test_a_batch_that_fits_is_read(kind: str, size: int) -> None:
     value = b"ab" * (size // 2)
     assert [bytes(one.value) for one in batch(kind, value)] == [value]
 
 
 @pytest.mark.parametrize("kind", METHODS)
-def test_what_becomes_too_large_is_refused_before_it_takes_the_memory(kind: str) -> None:
+def test_a_batch_that_unpacks_too_large_is_refused_in_little_memory(kind: str) -> None:
     bomb = batch(kind, bytes(200 * 1024 * 1024))
     tracemalloc.start()
     try:

@@ -123,7 +123,7 @@ def test_the_states_of_a_key(about: str, steps: list[tuple[str, str]]):
         assert "".join(each.claim_id for each in found) == expected, f"{about}: {step}"
 
 
-def test_what_is_held_behind_the_first_goes_with_it_and_ends_with_the_last():
+def test_events_held_behind_the_first_make_one_run_with_it():
     order, events = KeyOrder(), [keyed(f"a{number}", "a") for number in range(5)]
     order.admit(events)
     assert order.next_of(events[0], 2) == events[1:3]
@@ -148,7 +148,7 @@ def test_a_run_that_waits_again_keeps_its_order_and_its_claims():
     assert (order.waiting, order.ahead) == (0, {})
 
 
-def test_what_has_ended_meanwhile_does_not_wait_again():
+def test_an_event_that_has_ended_does_not_wait_again():
     order, events = KeyOrder(), [keyed(f"a{number}", "a") for number in range(4)]
     order.admit(events)
     assert order.run_of(events[0], 9, lambda _: True) == events[1:]
@@ -171,7 +171,7 @@ def test_nothing_is_kept_of_a_key_whose_events_are_settled():
     assert not any(vars(order).values())
 
 
-def test_what_a_peer_settled_behind_the_first_is_passed_over():
+def test_an_event_that_a_peer_settled_loses_its_turn():
     order, events = KeyOrder(), [keyed(f"a{number}", "a") for number in range(3)]
     order.admit(events)
     assert order.settled(events[1]) is None

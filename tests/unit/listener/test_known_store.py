@@ -96,7 +96,7 @@ async def test_a_store_that_nobody_has_taken_further_is_believed():
     assert backends.redis == "redis:1"
 
 
-async def test_who_has_seen_the_store_all_along_believes_it_although_redis_forgot():
+async def test_a_listener_believes_a_known_store_although_redis_forgot():
     backends = FakeBackends(("redis:1", 7))
     one, _, _ = known(NoPeers(MARK), backends)
     await one.look_for_redis()
@@ -113,7 +113,7 @@ async def test_a_newcomer_that_cannot_ask_redis_doubts_the_store_once_redis_is_k
     assert await one.look_for_redis() is away
 
 
-async def test_who_knows_the_store_needs_no_redis():
+async def test_a_listener_that_knows_the_store_needs_no_redis():
     backends = FakeBackends(("redis:1", 7))
     one, _, _ = known(NoPeers(MARK), backends)
     await one.look_for_redis()
@@ -130,7 +130,7 @@ async def test_a_store_that_went_back_gets_a_generation_that_has_come_further_th
     assert membership.log[3:] == [MARK], "it is known now"
 
 
-def test_what_is_seen_first_is_what_redis_files_under():
+def test_redis_files_under_the_store_that_is_seen_first():
     backends = FakeBackends()
     one, facts, others = known(NoPeers(MARK), backends, mark=None)
     one.see(MARK)

@@ -49,7 +49,7 @@ def breaker() -> Breaker:
 
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])
-async def test_what_is_settled_is_announced_where_it_was_granted_and_held_no_more(verdict: Verdict):
+async def test_settling_announces_to_each_place_and_ends_the_claim(verdict: Verdict):
     held = Held(REDIS, POSTGRES)
     held.win("a", "b", "c")
     assert await held.leases.settle(["a", "c", "unknown"], verdict)
@@ -88,7 +88,7 @@ async def test_one_place_that_knows_is_enough():
     assert await held.leases.settle(["a"], "dead"), "nothing is left to announce"
 
 
-async def test_what_is_given_back_is_announced_and_held_no_more():
+async def test_releasing_announces_to_each_place_and_ends_the_claim():
     held = Held(REDIS)
     held.win("a", "b")
     await held.leases.release(["a", "unknown"])
@@ -109,7 +109,7 @@ async def test_a_further_place_gets_all_that_is_known_of_each():
     assert await Held(REDIS).leases.replicate(POSTGRES) == []
 
 
-async def test_what_is_not_granted_anew_is_lost_and_said_once():
+async def test_a_claim_that_is_not_renewed_is_lost_and_reported_once():
     held = Held(REDIS)
     held.win("a", "b", "c")
     held.redis.foreign = {"b", "c"}
@@ -124,7 +124,7 @@ async def test_what_is_not_granted_anew_is_lost_and_said_once():
     assert held.lost == ["b"]
 
 
-async def test_what_ran_out_is_lost():
+async def test_a_claim_that_ran_out_is_lost():
     held = Held(REDIS)
     held.win("a")
     held.now += 5.0
@@ -138,7 +138,7 @@ async def test_what_ran_out_is_lost():
     assert held.lost == ["a"], "without a declared place, nothing can refuse it"
 
 
-async def test_what_ran_out_is_not_held_again_in_another_place():
+async def test_a_claim_that_ran_out_is_not_replicated():
     """A peer may have taken it over, and buried it. The other place would keep that peer's letter out."""
     held = Held(REDIS)
     held.win("a")

@@ -31,12 +31,12 @@ CUTS = st.lists(st.integers(0, 10_000), max_size=6)
 
 
 @given(st.lists(st.sampled_from(HARMLESS), max_size=6), CUTS)
-def test_what_is_harmless_passes_in_any_pieces(replies: list[bytes], cuts: list[int]):
+def test_harmless_replies_pass_in_any_pieces(replies: list[bytes], cuts: list[int]):
     fed(b"".join(replies), cuts)
 
 
 @given(st.lists(st.sampled_from(HARMLESS), max_size=4), st.sampled_from(HARMFUL), CUTS)
-def test_what_is_harmful_is_refused_in_any_pieces(before: list[bytes], harmful: bytes, cuts: list[int]):
+def test_harmful_replies_are_refused_in_any_pieces(before: list[bytes], harmful: bytes, cuts: list[int]):
     with pytest.raises(InvalidResponse, match="an answer that announces"):
         fed(b"".join([*before, harmful]), cuts)
 

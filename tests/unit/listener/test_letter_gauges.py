@@ -92,7 +92,7 @@ def test_a_file_that_was_replaced_is_read_anew(path: Path, file: DeadLetterFile)
     assert (tally.waiting().total(), tally.oldest()) == (1, 1_003.0)
 
 
-def test_what_is_shown_has_every_reason_from_the_start(path: Path, file: DeadLetterFile) -> None:
+def test_the_gauges_have_every_reason_from_the_start(path: Path, file: DeadLetterFile) -> None:
     registry = CollectorRegistry()
     gauges = LetterGauges(path, registry)
     assert registry.get_sample_value("unlost_dead_letters_unresolved", {"reason": "crash_loop"}) == 0

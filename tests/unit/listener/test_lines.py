@@ -58,7 +58,7 @@ def test_a_batch_is_parted_where_the_room_ends():
     b'{"unlost":"lines","stem":7,"first":1}\n{}', b'{"unlost":"lines","stem":"j.","first":"1"}\n{}',
     b"[" * 100_000,
 ])  # fmt: skip
-def test_what_is_no_such_message_ends_the_session_with_a_reason(what: bytes):
+def test_a_malformed_message_ends_the_session_with_a_reason(what: bytes):
     with pytest.raises(SourceEnded, match="not in its own format"):
         batch_of([what])
 
@@ -105,7 +105,7 @@ async def test_another_message_among_them_is_a_lost_source():
         assert not one.inlet.bodies
 
 
-async def test_what_found_no_room_is_taken_next_and_nothing_is_left_at_the_end():
+async def test_lines_that_found_no_room_are_taken_next():
     frames = [message(1, *[b"{%d}" % number for number in range(1, 601)])]
     source = ScriptedSource(LINES, frames, ENDS)
     async with linked(source.open, URL, WebSocketOptions()) as link:

@@ -16,12 +16,12 @@ from unlost.listener.source.brokers.overtaken import ConsumerState, redelivery, 
     (ConsumerState(30, 40, 25), 15),  # four redeliveries: at least so many are missing
     (ConsumerState(1, 60, 30), 0),  # messages within the stream were deleted one by one, and its beginning stands
 ])  # fmt: skip
-def test_what_was_passed_and_not_delivered_was_removed(now: ConsumerState, missing: int) -> None:
+def test_messages_that_were_passed_and_not_delivered_were_removed(now: ConsumerState, missing: int) -> None:
     found = removed_between(ConsumerState(1, 10, 10), now, "S")
     assert found == (Dropped(missing, "S@10", f"S@{now.first}", f" {now.first}") if missing else None)
 
 
-def test_what_was_removed_before_the_first_look_is_not_counted_again() -> None:
+def test_messages_removed_before_the_first_look_count_once() -> None:
     assert removed_between(ConsumerState(20, 5, 5), ConsumerState(25, 5, 5), "S") == Dropped(5, "S@19", "S@25", " 25")
     assert removed_between(ConsumerState(20, 5, 5), ConsumerState(20, 30, 16), "S") is None
 

@@ -80,7 +80,7 @@ async def announced_by_peer(frames: Sequence[bytes] = FRAMES) -> list[ClaimReque
     return peer.intake.settled_segments()
 
 
-async def test_what_two_share_is_everything_and_nothing_twice():
+async def test_two_peers_share_all_events_and_only_the_first_segment_twice():
     names = []
     for number in (0, 1):
         bench = Bench(number=number)
@@ -92,7 +92,7 @@ async def test_what_two_share_is_everything_and_nothing_twice():
     assert min(len(names[0]), len(names[1])) > len(both)
 
 
-async def test_what_a_peer_announces_ends_unread():
+async def test_events_that_a_peer_announces_end_unread():
     bench = Bench(await announced_by_peer())
     assert bench.inlet.receive(split(FRAMES)) == "j.21"
     own = await bench.claimed()
@@ -106,7 +106,7 @@ async def test_what_a_peer_announces_ends_unread():
 
 
 @pytest.mark.parametrize("announced", [[], None])
-async def test_what_nobody_announces_is_read_and_keeps_its_place(announced: list[ClaimRequest] | None):
+async def test_events_that_nobody_announces_are_read_and_keep_their_place(announced: list[ClaimRequest] | None):
     bench = Bench(announced)
     bench.inlet.receive(split(FRAMES))
     own = await bench.claimed()
@@ -157,7 +157,7 @@ async def test_while_peers_are_not_waited_for_all_is_read_at_once_and_ones_own_c
     assert not [fact for fact in bench.facts if isinstance(fact, FramesUnread)]
 
 
-async def test_what_is_no_event_is_doomed_once_it_is_read():
+async def test_an_invalid_event_gets_its_cause_once_it_is_read():
     bench = Bench()
     broken = [frame.replace(b'{"n":1}', b'{"n":1,"n":2}') for frame in FRAMES]
     bench.inlet.receive(split(broken))

@@ -42,7 +42,7 @@ async def test_at_a_stop_all_get_letters_where_the_table_may_not_be_read():
     assert sink.buried == ["e"]
 
 
-async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on():
+async def test_a_claim_that_ran_out_is_no_longer_held_and_stands_by():
     manager = FakeManager("e", "other")
     pipeline = Pipeline(
         manager=as_a(ClaimManager, manager), store=unused(Rows), register=unused(LetterRegister),

@@ -5,7 +5,7 @@ from unlost.listener.core.facts import EventsClaimed, EventsStored
 from unlost.listener.observe.progress import Progress
 
 
-def test_what_has_been_in_hand_for_long_without_anything_moving_is_stuck():
+def test_a_listener_whose_events_do_not_move_is_stuck():
     clock = Clock()
     progress = Progress(clock)
     clock.now += 90
@@ -23,7 +23,7 @@ def test_an_event_that_just_came_after_a_long_quiet_time_is_not_stuck():
     assert progress.stuck_for(in_hand=1, age_of_oldest=0.01) == 0.01
 
 
-def test_who_only_waits_for_others_is_not_stuck():
+def test_a_listener_that_only_waits_for_others_is_not_stuck():
     clock = Clock()
     progress = Progress(clock)
     clock.now += 3_600

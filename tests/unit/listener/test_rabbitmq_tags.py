@@ -9,7 +9,7 @@ from unlost.listener.source.brokers.rabbitmq import SettledTags
 from unlost.listener.source.brokers.rabbitmq_consumer import SIZES, Prefetch, refuses_offset
 
 
-def test_what_is_settled_from_the_oldest_on_is_acknowledged_at_once_and_together() -> None:
+def test_settled_tags_from_the_oldest_on_are_acknowledged_together() -> None:
     tags = SettledTags()
     assert tags.settle([1, 2, 3]) == (3, [])
     assert tags.settle([5, 7]) == (0, [5, 7])

@@ -69,7 +69,7 @@ async def test_a_setting_proves_it_too():
     assert source.asked == ["sig=a%2Fb+c&cursor=mine&after=f-4"]
 
 
-async def test_who_says_no_is_believed_even_with_our_own_producer():
+async def test_resumes_no_is_obeyed_even_with_our_own_producer():
     source = ScriptedSource({**OURS, "unlost-gap": "j.1"})
     async with source.read(stored="j.4", resumes="no") as one:
         await connected(one)
@@ -78,7 +78,7 @@ async def test_who_says_no_is_believed_even_with_our_own_producer():
     assert source.asked == ["sig=a%2Fb+c&cursor=mine"]
 
 
-async def test_what_was_proven_is_proven_anew_where_the_address_answers_otherwise():
+async def test_an_address_that_answers_otherwise_must_prove_resuming_again():
     refused = InvalidStatus(Response(403, "Forbidden", Headers()))
     source = ScriptedSource(OURS, frames=[b"{}"], ends=ConnectionClosedError(None, None))
     async with source.read(stored="j.4") as one:
@@ -105,14 +105,14 @@ async def test_a_gap_is_stated_once_although_postgresql_is_away():
 @pytest.mark.parametrize(
     ("saved", "stays"), [(ours(9), ours(4)), (ours(6, timeline=2), ours(6, timeline=2)), (ours(3), ours(3))]
 )
-async def test_what_a_peer_saves_before_the_reset_is_judged_anew(saved: str, stays: str):
+async def test_a_cursor_that_a_peer_saves_before_the_reset_is_judged_too(saved: str, stays: str):
     async with ScriptedSource(SET_BACK).read(stored=ours(8)) as one:
         one.cursors.saved_meanwhile = saved
         await connected(one)
         assert one.cursors.stored == stays
 
 
-async def test_what_was_in_memory_at_a_gap_is_sent_by_nobody_again():
+async def test_events_in_memory_at_a_gap_are_ours_for_good_until_settled():
     ended = ConnectionClosedError(None, None)
     source = ScriptedSource(SET_BACK, frames=[b"{}"], ends=ended)
     async with source.read(stored=ours(8)) as one:
@@ -177,7 +177,7 @@ def test_a_header_that_stands_twice_is_reported_by_name():
         handshake_of(twice)
 
 
-def test_what_is_asked_for_replaces_what_was_asked_for_and_nothing_else():
+def test_with_cursor_replaces_only_the_cursor_in_the_address():
     assert with_cursor("ws://s/p?x=%2f&after=old&y", "a b.1") == "ws://s/p?x=%2f&y&after=a%20b.1"
     assert with_cursor("ws://s/p", None) == "ws://s/p"
 
@@ -196,7 +196,7 @@ async def test_an_error_beside_reading_ends_the_session_and_says_why():
     assert (lost.why, lost.code) == ("the heartbeat was not answered", 4009)
 
 
-async def test_what_makes_no_sense_ends_the_session_and_nothing_else():
+async def test_a_message_that_cannot_be_read_ends_only_the_session():
     class Senseless(FailingHeartbeat):
         async def take(self, most: int, size: int) -> Batch:
             raise ValueError("not a JetStream message")

@@ -48,7 +48,7 @@ def test_braces_in_a_password_are_no_host():
         ("redis://a:x,b/0", "Port"),
     ],
 )
-def test_what_cannot_be_read_is_a_sentence(url: str, why: str):
+def test_an_unreadable_address_is_refused_with_a_sentence(url: str, why: str):
     with pytest.raises(Misconfigured, match=f"^REDIS_URL is no address of a Redis: .*{why}"):
         redis_servers(url)
 

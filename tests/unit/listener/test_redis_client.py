@@ -28,6 +28,6 @@ def test_commands_that_not_every_server_knows_are_allowed_only_if_asked_for():
     assert plain[0] == "~{g.0}*"
 
 
-def test_what_is_no_address_is_a_mistake_with_a_sentence():
+def test_an_invalid_address_is_refused_with_a_sentence():
     with pytest.raises(Misconfigured, match=r"^REDIS_URL is no address of a Redis: "):
         connect_redis("http://h/")

@@ -59,33 +59,33 @@ async def test_one_that_is_refused_stands_back_and_its_neighbours_get_in():
     assert around.facts == [AttemptFailed("bury", "permanent", "it is refused", False, 1, "c")]
 
 
-async def test_what_waits_is_looked_at_once_more_alone_or_not():
+async def test_a_waiting_letter_is_checked_once_more():
     around = Around(FakeRegister(set()))
     await around.entered("ab", 109.0, 110.5, 121.0, 500.0)
     assert around.register.calls == ["ab", "ab"]
     assert not around.registrar.unsure
 
 
-async def test_what_was_refused_together_is_looked_at_once_more_as_well():
+async def test_letters_that_were_refused_together_are_checked_once_more():
     around = Around(FakeRegister({"c"}))
     await around.entered("abcd", 110.5, 121.0, 500.0)
     assert sorted("".join(around.register.entered)) == ["a", "a", "b", "b", "d", "d"]
 
 
-async def test_what_another_holds_is_looked_at_until_it_does_not():
+async def test_a_letter_whose_event_another_holds_is_checked_until_it_ends():
     around = Around(FakeRegister(set(), a="open"))
     await around.entered("ab", 110.5, 121.0, 132.0)
     assert around.register.calls == ["ab", "ab", "a", "a"]
     assert around.registrar.unsure
 
 
-async def test_what_is_open_and_was_claimed_by_nobody_is_looked_at_once_more():
+async def test_an_unclaimed_letter_whose_event_is_open_is_checked_once_more():
     around = Around(FakeRegister(set(), A="open"))
     await around.entered("A", 110.5, 121.0, 132.0)
     assert around.register.calls == ["A", "A"]
 
 
-async def test_what_is_needless_is_resolved_and_says_why():
+async def test_a_needless_letter_is_resolved_with_the_reason():
     around = Around(FakeRegister(set(), a="stored", b="elsewhere", c="taken"))
     await around.entered("abcd", 110.5)
     assert around.letters.resolved == [
@@ -98,7 +98,7 @@ async def test_what_is_needless_is_resolved_and_says_why():
     assert around.register.calls == ["abcd", "cd"]
 
 
-async def test_what_could_not_be_entered_is_entered_later(monkeypatch: Any):
+async def test_a_letter_that_could_not_be_entered_is_entered_later(monkeypatch: Any):
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     around = Around(FakeRegister(set()))
     around.register.fails = 2
@@ -112,7 +112,7 @@ async def test_two_letters_of_one_event_are_entered_one_after_the_other():
     assert around.register.calls == ["ab", "a"]
 
 
-async def test_what_is_refused_at_the_second_look_is_not_looked_at_a_third_time():
+async def test_a_letter_refused_at_the_second_check_is_not_checked_again():
     around = Around(FakeRegister(set(), later={"a"}))
     await around.entered("ab", 110.5, 121.0, 500.0)
     assert around.register.calls[:2] == ["ab", "ab"]

@@ -44,7 +44,7 @@ async def reported(
     return producer.shown, waited
 
 
-async def test_what_postgresql_has_is_reported_at_once_and_when_it_moved(monkeypatch) -> None:
+async def test_the_saved_cursor_is_reported_at_once_and_when_it_moved(monkeypatch) -> None:
     shown, _ = await reported(monkeypatch, FakeCursors("j-5"), [None, None, "j-7", "j-7", "j-9"], 3)
     assert shown == ["j-5", "j-7", "j-9"]
 

@@ -32,7 +32,7 @@ async def test_an_event_that_pauses_has_no_worker_and_counts_against_no_limit() 
             await put.until(3)
 
 
-async def test_what_finds_no_room_for_its_pause_becomes_a_letter() -> None:
+async def test_an_event_that_finds_no_room_for_its_pause_becomes_a_letter() -> None:
     few = Policy(handle_concurrency=2, handle_attempts=2, handle_delay=3600.0, max_events=16)
     work = FakeHandler(at_once=True, fails=dict.fromkeys("abcd", 1))
     async with handling_with(work, policy=few) as (handling, put):

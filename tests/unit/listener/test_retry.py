@@ -27,7 +27,7 @@ class Work:
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
-async def test_what_succeeds_in_time_is_no_failure(failures: int) -> None:
+async def test_work_that_succeeds_within_its_attempts_is_no_failure(failures: int) -> None:
     work = Work(failures)
     await work.run()
     assert work.numbers == list(range(1, failures + 2))
@@ -43,7 +43,7 @@ async def test_the_last_failure_is_raised(count: int) -> None:
     assert work.heard == [True] * (count - 1) + [False]
 
 
-async def test_what_is_permanent_is_tried_once() -> None:
+async def test_work_with_a_permanent_error_is_tried_once() -> None:
     work = Work(9, Permanent("never"))
     with pytest.raises(Permanent):
         await work.run()

@@ -50,7 +50,7 @@ def test_events_start_in_the_order_in_which_they_came_and_what_ran_before_is_fir
     assert len(bed.queues) == 0
 
 
-def test_what_has_entered_the_gate_starts_before_fresh_events_and_alone_while_the_gate_is_closed() -> None:
+def test_events_inside_the_gate_start_first_and_alone_while_it_is_closed() -> None:
     bed = Bed()
     bed.put("a", "b")
     bed.put("inside", entry="inside")

@@ -33,7 +33,7 @@ def test_all_cut_alike_and_each_segment_is_ones_own(frames, count, cuts, other_c
 
 
 @given(streams, streams, st.integers(0, 3))
-def test_who_joins_later_cuts_like_the_others_from_the_first_end_on(before, after, number):
+def test_a_later_reader_cuts_like_the_others_after_its_first_end(before, after, number):
     joined = ends_of(after, number, 4, [])
     assert joined.items() <= ends_of([*before, *after], number, 4, []).items()
 
@@ -49,7 +49,7 @@ def test_a_name_identifies_all_frames_and_where_each_ends(one, other):
     assert (names[0] == names[1]) == (one == other)
 
 
-def test_who_is_alone_cuts_nothing():
+def test_a_reader_without_peers_cuts_nothing():
     frames = [b"%d" % n for n in range(100)]
     assert Segmenter(lambda: (0, 1), length=1).cut(frames) == [(frames, None)]
 

@@ -73,13 +73,13 @@ async def buried(
 EXHAUSTED = DeadLetterCause("exhausted", "store")
 
 
-async def test_who_is_cut_off_writes_no_letter_before_the_claim_is_confirmed():
+async def test_an_isolated_listener_writes_no_letter_before_confirmation():
     manager = manager_of(2, "taken")
     assert await buried(manager, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1) == (["mine"], ["taken"])
     assert manager.unanswered < 0
 
 
-async def test_what_waited_for_room_on_the_disk_is_confirmed_again():
+async def test_a_letter_that_waited_for_disk_space_is_confirmed_again():
     manager = manager_of(0)
     sink = FakeSink(full=lambda: manager.lost.add("taken"))
     assert await buried(manager, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1, sink) == (["mine"], ["taken"])
@@ -99,7 +99,7 @@ async def test_a_full_disk_is_no_error_when_nothing_waits_for_it_any_more():
 
 
 @pytest.mark.parametrize("reason", ["invalid", "conflict"])
-async def test_what_is_doomed_whoever_holds_it_still_says_why(reason: Reason):
+async def test_an_invalid_or_conflicting_event_keeps_its_cause_when_lost(reason: Reason):
     manager, event, standby = manager_of(0, "taken"), failed("taken"), Returned()
     settling = settling_with(manager, standby, FakeSink())
     settling.bury(event, DeadLetterCause(reason, "receive"))
@@ -113,7 +113,7 @@ async def test_what_is_doomed_whoever_holds_it_still_says_why(reason: Reason):
     assert event.attempts
 
 
-async def test_what_is_claimed_by_nobody_waits_for_nobody():
+async def test_an_overflow_letter_waits_for_no_confirmation():
     manager = manager_of(10**6)
     assert await buried(manager, {"mine": EXHAUSTED, "beyond": DeadLetterCause("overflow", "receive")}, 1) == (
         ["beyond"],

@@ -42,7 +42,7 @@ def test_events_without_a_cursor_hold_the_front_back_too():
     assert (watermark.cursor, watermark.waiting) == ("j.2", 0)
 
 
-def test_what_was_received_together_is_passed_when_all_of_it_is_settled():
+def test_the_watermark_passes_a_batch_once_all_of_it_is_settled():
     watermark = Watermark()
     first, second = watermark.open("j.3", 3), watermark.open("j.5", 2)
     settle([first, second, first])
@@ -169,7 +169,7 @@ async def test_of_several_who_wait_at_an_inbox_one_is_woken_and_another_for_what
     assert await waiting.pop() == [4]
 
 
-async def test_who_is_cancelled_after_it_was_woken_wakes_another():
+async def test_a_consumer_cancelled_after_waking_wakes_another():
     queue: BatchQueue[int] = BatchQueue()
     first, second = asyncio.create_task(queue.take(1)), asyncio.create_task(queue.take(1))
     await asyncio.sleep(0)

@@ -94,7 +94,7 @@ async def until_lost(one: Reading, times: int = 2) -> SourceLost:
     ("run", f"the work beside reading failed: {SAID}"),
     ("settled", f"acknowledging failed: {SAID}"),
 ])  # fmt: skip
-async def test_what_a_library_raises_ends_a_session_and_says_why(where: str, said: str, error: Any) -> None:
+async def test_an_error_of_a_library_ends_the_session_and_is_reported(where: str, said: str, error: Any) -> None:
     receipts: BatchQueue[Any] = BatchQueue()
     receipts.put("receipt")
     source = Failing(where, error)
@@ -109,7 +109,7 @@ async def test_what_a_library_raises_ends_a_session_and_says_why(where: str, sai
     assert lines[0]["event"] == "source_lost"
 
 
-async def test_what_could_not_be_acknowledged_is_acknowledged_in_the_next_session() -> None:
+async def test_a_receipt_that_failed_is_acknowledged_in_the_next_session() -> None:
     receipts: BatchQueue[Any] = BatchQueue()
     receipts.put("receipt")
     source = Failing("settled", unexpected)

@@ -27,7 +27,7 @@ def test_each_lost_connection_to_the_source_is_counted(counted: tuple[Callable[[
     assert value("source_disconnects_total") == 2
 
 
-def test_what_stands_still_is_shown_until_it_goes_on(counted: tuple[Callable[[Fact], None], Value]) -> None:
+def test_a_gauge_shows_what_is_paused_until_it_resumes(counted: tuple[Callable[[Fact], None], Value]) -> None:
     state, value = counted
     assert (value("claiming_open"), value("storing_paused"), value("reading_stopped_by_key")) == (0, 0, 0)
     for fact in (ClaimingChanged(True, ""), StoringPaused("refused"), KeysBlocked(stops=True)):

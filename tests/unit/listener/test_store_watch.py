@@ -94,7 +94,7 @@ async def test_during_an_outage_all_wait_and_know_why():
         await third
 
 
-async def test_what_began_before_an_outage_ended_does_not_count_either():
+async def test_a_failure_that_began_before_an_outage_ended_does_not_count():
     store, began = FakeRows(Transient("away"), None), time.monotonic()
     async with watching(store) as (watch, _):
         assert not await watch.counts(FAILED, began)
@@ -103,7 +103,7 @@ async def test_what_began_before_an_outage_ended_does_not_count_either():
         assert await watch.counts(FAILED, time.monotonic())
 
 
-async def test_what_began_in_the_very_moment_in_which_an_outage_ended_does_not_count():
+async def test_a_failure_that_began_as_an_outage_ended_does_not_count():
     store = FakeRows(Transient("away"), None)
     async with watching(store, clock=lambda: 7.0) as (watch, _):
         assert not await watch.counts(FAILED, 7.0)
@@ -112,7 +112,7 @@ async def test_what_began_in_the_very_moment_in_which_an_outage_ended_does_not_c
         assert await watch.counts(FAILED, 7.1)
 
 
-async def test_who_gives_up_waiting_leaves_the_others_their_answer():
+async def test_a_cancelled_caller_leaves_the_others_their_answer():
     store = FakeRows(Transient("away"))
     async with watching(store) as (watch, _):
         one, other = (asyncio.create_task(watch.counts(FAILED, time.monotonic())) for _ in range(2))
@@ -136,7 +136,7 @@ async def test_a_breaker_that_closes_ends_the_pause(monkeypatch: pytest.MonkeyPa
         assert not await waiting
 
 
-async def test_what_the_server_cannot_do_for_anybody_does_not_count_although_it_takes_the_probe():
+async def test_an_unavailable_error_does_not_count_although_the_probe_works():
     store = FakeRows(None)
     async with watching(store) as (watch, _):
         assert not await watch.counts(Unavailable("no room"), time.monotonic())

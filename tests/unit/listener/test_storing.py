@@ -119,7 +119,7 @@ async def test_an_attempt_in_an_outage_is_none_of_those_that_a_row_at_fault_has(
         (Dead(same=False), [], [("a", False)]),
     ],
 )
-async def test_what_turns_out_to_be_settled_ends_by_what_the_table_holds(
+async def test_an_event_given_up_ends_by_what_the_table_holds(
     answer: Done | Dead, settled: list[tuple[str, bool]], dead: list[tuple[str, bool]]
 ):
     """An event whose id is taken by other content is no duplicate: it would vanish."""

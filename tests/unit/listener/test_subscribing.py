@@ -106,7 +106,7 @@ def shown(hear: Facts, fact: Fact) -> list[Fact]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_what_would_leave_a_trace_is_reported(kind: type[Fact]):
+def test_each_subscriber_gets_every_fact_that_it_would_record(kind: type[Fact]):
     fact = sample(kind)
     for hear, seen in (
         (Changes(Clock()), seen_by_changes(fact)),
@@ -132,7 +132,7 @@ def test_everything_leaves_a_trace_somewhere():
     assert traceless == ["AttemptStarted", "CursorSaved"], "of traces, and of tests alone"
 
 
-def test_who_names_nothing_hears_everything():
+def test_a_subscriber_that_names_no_kind_gets_every_fact():
     heard: list[Fact] = []
     tell = broadcast(heard.append)
     for kind in KINDS:
@@ -141,7 +141,7 @@ def test_who_names_nothing_hears_everything():
 
 
 @given(st.lists(st.integers(1, 40), max_size=40), st.integers(0, 40))
-def test_what_is_counted_later_is_counted_whenever_somebody_looks(sizes: list[int], looks_at: int):
+def test_deferred_counts_are_complete_whenever_they_are_read(sizes: list[int], looks_at: int):
     registry = CollectorRegistry()
     metrics = ListenerMetrics(registry)
     stored = 0

@@ -25,7 +25,7 @@ async def test_one_half_runs_and_then_the_other(count: int, groups: list[int]) -
         assert [len(suspects.take_group()) for _ in groups] == groups
 
 
-async def test_what_comes_meanwhile_counts_with_what_waits() -> None:
+async def test_new_suspects_count_with_those_that_wait() -> None:
     suspects = Suspects(at_once=AT_ONCE)
     suspects.put_all([Suspect(flight, None) for flight in flights(*"abcd")])
     assert len(suspects.take_group()) == 2
@@ -41,7 +41,7 @@ def test_a_group_is_no_larger_than_any_of_its_members_may_be_in(limits: list[int
 
 
 @given(st.integers(0, 5_000), st.integers(1, 5_000))
-def test_what_kills_its_owners_is_alone_after_a_few(first: int, at_once: int) -> None:
+def test_an_event_that_kills_its_owners_is_alone_after_a_few(first: int, at_once: int) -> None:
     company, deaths = at_once, 0
     while company != 1:
         company = group_size([Lapsed(True, company).most] * (first + 1), min(at_once, first // 2 + 1))

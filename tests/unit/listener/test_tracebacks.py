@@ -103,7 +103,7 @@ async def test_an_error_whose_text_cannot_be_had_is_one_all_the_same() -> None:
         await attempt(function_handler(f"{__name__}:mute").call(DELIVERY), timeout=20)
 
 
-def test_what_is_ours_alone_has_none() -> None:
+def test_an_error_of_our_own_code_alone_has_no_traceback() -> None:
     assert traceback_of(Transient("PostgreSQL is away")) is None
     with pytest.raises(KeyError) as caught:
         look_up("at another stage")

@@ -117,7 +117,7 @@ async def test_those_in_line_keep_no_other_route_from_running(monkeypatch: pytes
         await put.until(43)
 
 
-async def test_whoever_waits_for_another_attempt_keeps_nobody_from_running() -> None:
+async def test_an_event_that_waits_for_its_next_attempt_holds_no_worker() -> None:
     work = FakeHandler(fails={"a": 1, "b": 2})
     async with handling_with(work) as (handling, put):
         for id_ in "abcd":
@@ -145,7 +145,7 @@ async def test_a_failure_in_an_outage_is_no_attempt(suspect: bool) -> None:
         assert (numbers, len(a.attempts)) == ([1, 1, 1, 1, 2], 2)
 
 
-async def test_whoever_waits_for_the_end_of_an_outage_stays_in_its_lane() -> None:
+async def test_an_event_that_waits_for_an_outage_to_end_keeps_its_worker() -> None:
     work = FakeHandler(at_once=True, fails={"a": 1})
     async with handling_with(work, outages=1) as (handling, put):
         handling.start_all(flights("a"))
@@ -158,7 +158,7 @@ async def test_whoever_waits_for_the_end_of_an_outage_stays_in_its_lane() -> Non
     assert (work.begun, put.ids) == (["a", "a", "s", "a"], ["s", "a"]), "in its pause it keeps no suspect waiting"
 
 
-async def test_whose_handler_has_succeeded_is_not_handled_again_when_its_claim_is_won_again() -> None:
+async def test_a_handled_event_is_not_handled_again_when_it_is_won_again() -> None:
     work = FakeHandler(at_once=True)
     async with handling_with(work) as (handling, put):
         (a,) = flights("a")
@@ -235,7 +235,7 @@ async def test_an_event_that_is_stopped_in_its_pause_leaves_the_lane() -> None:
         assert put.ids == ["s"]
 
 
-async def test_what_a_handler_sets_in_its_context_is_its_own_events() -> None:
+async def test_context_variables_of_a_handler_belong_to_its_event() -> None:
     seen: list[str] = []
 
     async def handle(delivery: Delivery) -> None:
