@@ -38,6 +38,6 @@ def test_a_fake_that_the_class_has_outgrown_is_refused(fake: object, why: str) -
         as_a(Store, fake)
 
 
-def test_what_a_test_must_not_use_ends_it() -> None:
+def test_using_an_unused_fake_ends_the_test() -> None:
     with pytest.raises(AssertionError, match="the test uses save of Store"):
         unused(Store).save("a", "b")

@@ -105,7 +105,7 @@ def test_a_private_name_is_found_in_an_import_and_in_a_string() -> None:
 
 
 @pytest.mark.parametrize("path", MISTAKES, ids=lambda path: path.name)
-def test_what_built_in_mistakes_reach_is_listed(path: Path) -> None:
+def test_private_names_that_built_in_mistakes_reach_are_listed(path: Path) -> None:
     reached_there: dict[Any, tuple[str, ...]] = dict(MISTAKES[path].REACHED)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     rest = ast.Module([node for node in tree.body if not _is_the_list(node)], [])

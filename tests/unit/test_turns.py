@@ -6,7 +6,7 @@ PUBLISHED = {"x": ["x0", "x1", "x2"], "y": ["y0"]}
 IN_ORDER = ["x0", "y0", "x1", "x2"]
 
 
-def test_what_is_in_order_is_not_reported() -> None:
+def test_runs_in_order_are_not_reported() -> None:
     assert out_of_turn(IN_ORDER, IN_ORDER, PUBLISHED) == []
     assert out_of_turn(["x0", "x0", "x1"], ["x0"], PUBLISHED) == [], "a run that is repeated in its turn"
 

@@ -90,7 +90,7 @@ def bearer(token: str) -> dict[str, Any]:
         (bearer(OTHER) | {"right": None}, None),
     ],
 )
-def test_who_may_pass(file: Path, more: dict[str, Any], outcome: Any):
+def test_the_gate_decides_by_credentials_right_host_and_origin(file: Path, more: dict[str, Any], outcome: Any):
     decided = made(file, group="eu").admit(asked(**more))
     if isinstance(decided, Refusal):
         assert (decided.status, decided.reason) == outcome

@@ -42,7 +42,7 @@ def test_the_memory_has_a_bound_and_forgets_who_failed_longest_ago():
     assert (len(lockout), lockout.locked_for("attacker")) == (MOST_ADDRESSES, 0.0)
 
 
-def test_what_one_customer_gets_counts_as_one_address():
+def test_the_network_of_one_customer_counts_as_one_address():
     assert network_of("2001:db8:1:2::7") == network_of("2001:db8:1:2:ffff::1") != network_of("2001:db8:1:3::7")
     assert network_of("::ffff:10.0.0.1") == network_of("10.0.0.1") == "10.0.0.1"
     assert network_of("fe80::1%eth0") == network_of("fe80::2")

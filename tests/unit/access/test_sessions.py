@@ -56,7 +56,7 @@ def test_the_sign_out_ends_one_session(sessions: Sessions):
 
 
 @pytest.mark.parametrize("odd", ["", "x", "é" * 43, "x" * 43, "x" * 5_000, "\udc80" * 43])
-def test_what_is_no_session_is_nobodys(sessions: Sessions, odd: str):
+def test_an_unknown_session_id_belongs_to_nobody(sessions: Sessions, odd: str):
     sessions.begin(EVA)
     assert sessions.person_of(odd) is None
     assert sessions.end(odd) is None

@@ -11,7 +11,7 @@ def test_a_transaction_is_seen_when_a_snapshot_has_it_begun_and_no_longer_runnin
     assert became_visible(looks, [5, 6, 7, 8]) == {7: 1.5, 5: 2.5, 6: 3.5, 8: 3.5}
 
 
-def test_what_no_look_saw_was_not_seen():
+def test_a_row_that_no_query_saw_has_no_visible_time():
     assert became_visible([("5:6:5", 1.0)], [5, 6]) == {}
 
 
@@ -29,7 +29,7 @@ def test_looks_see_what_has_committed_before_them_and_nothing_earlier(spans: lis
     assert became_visible(looks, transactions) == due
 
 
-def test_what_took_too_long_stands_for_all_that_were_due_meanwhile():
+def test_a_late_send_stands_for_all_that_should_have_followed():
     assert missed(0.5, 1.0) == []
     assert missed(1.0, 1.0) == []
     assert missed(3.5, 1.0) == [2.5, 1.5, 0.5]

@@ -35,7 +35,7 @@ def test_an_error_of_the_wire_is_transient(error: Exception, lost: bool) -> None
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), asyncpg.PostgresError.new({"C": "08006"})])
-def test_what_fails_for_want_of_a_connection_says_nothing_of_an_event(error: Exception) -> None:
+def test_a_failed_connection_is_no_error_of_the_event(error: Exception) -> None:
     assert isinstance(errors.not_begun(error, "storing"), Unavailable)
     broken = errors.not_begun(asyncpg.PostgresError.new({"C": "42601", "M": "no"}), "storing")
     assert isinstance(broken, Permanent), "another connection would not help"

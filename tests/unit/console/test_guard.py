@@ -39,5 +39,5 @@ def test_a_program_may_change_something_with_the_header_alone():
         ("DELETE", "/static/api.js", "operate"), ("POST", "/api/drill", "operate"),
     ],
 )  # fmt: skip
-def test_what_is_not_known_to_be_open_needs_a_right(method: str, path: str, right: str | None):
+def test_every_path_that_is_not_known_as_open_needs_a_right(method: str, path: str, right: str | None):
     assert right_for(method, path) == right

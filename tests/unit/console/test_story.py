@@ -50,7 +50,7 @@ def test_steps_of_everybody_stand_in_the_order_of_time():
     ]
 
 
-def test_what_a_letter_says_is_not_repeated_by_its_listener():
+def test_the_story_repeats_no_step_that_a_letter_has():
     failed = [{"at": at, "what": "failed", "detail": "no stock"} for at in (95.0, 101.01)]
     buried = {"at": 102.02, "what": "buried", "detail": "exhausted"}
     shown = steps(None, None, [listener("a", *failed, buried), listener("b", buried)], [letter()])
@@ -93,5 +93,5 @@ def test_the_end_is_reported_in_one_sentence(row: dict | None, listeners: list, 
     assert sentence("e", JOURNAL, row, listeners, letters).startswith(begins)
 
 
-def test_what_nobody_knows_is_said():
+def test_the_story_says_that_nobody_knows_an_event():
     assert sentence("e", None, None, [], []).startswith("Nobody knows an event 'e'")

@@ -67,7 +67,7 @@ def test_a_corrected_function_starts_from_the_same_version_again() -> None:
     assert events[-1]["payload"] == {"n": 10}
 
 
-def test_what_changes_nothing_makes_no_version() -> None:
+def test_an_edit_that_changes_nothing_makes_no_version() -> None:
     nothing = FunctionChange("shop:nothing", lambda payload: None)
     same = FunctionChange("shop:same", lambda event: dict(reversed(event.items())))
     number = patch({"op": "replace", "path": "/payload/n", "value": 1.0})
@@ -117,7 +117,7 @@ def test_a_letter_without_an_event_may_be_replaced_as_a_whole() -> None:
         (FunctionChange("shop:f", lambda payload: 1 / 0), "ZeroDivisionError"),
     ],
 )
-def test_what_makes_no_event_is_refused_with_the_reason(change: EventChange, why: str) -> None:
+def test_an_edit_that_makes_no_event_is_refused_with_the_reason(change: EventChange, why: str) -> None:
     with pytest.raises(CannotEdit, match=why):
         run(letter("a"), change)
     with pytest.raises(CannotEdit, match="no JSON object"):

@@ -69,7 +69,7 @@ def test_outlines_count_as_whole_letters_do(path: Path, selection: Selection) ->
     assert (len(of_outlines), of_outlines) == (3, of_letters), "damaged lines are named alike"
 
 
-def test_what_only_the_careful_way_reads_has_an_outline_too() -> None:
+def test_a_line_that_the_fast_reader_refuses_has_an_outline_too() -> None:
     one = letter("a")
     nested = b'{"event_id":"a","payload":' + b"[" * 900 + b"]" * 900 + b"}"
     line = encode(type(one)(**{name: getattr(one, name) for name in one.__struct_fields__} | {"event": nested}))

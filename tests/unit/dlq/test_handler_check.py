@@ -63,7 +63,7 @@ def test_a_replay_with_the_groups_handler_is_allowed(
          "HANDLER=shop:handle HANDLER_VERSION=7, or insist with --other-handler")),
     ],
 )  # fmt: skip
-def test_who_has_not_is_refused(
+def test_a_replay_without_its_groups_handler_is_refused(
     mine: str | None, live: list[tuple[str, str | None]], letters: list[str | None], shown: str
 ) -> None:
     assert refusal(mine, live, letters) == shown

@@ -62,7 +62,7 @@ def test_each_operation_does_what_the_rfc_says(value: Any, step: dict[str, Any],
         ({"op": "copy", "from": "/none", "path": "/x"}, "there is no 'none'"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_operation(step: dict[str, Any], why: str) -> None:
+def test_a_patch_that_does_not_fit_is_refused_with_its_operation(step: dict[str, Any], why: str) -> None:
     value = {"list": [1, 2], "word": "a", "one": 1}
     with pytest.raises(BadPatch, match=why) as refused:
         applied(value, {"op": "test", "path": "/one", "value": 1}, step)
@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused_with_its_operation(step: dict[str, Any], w
         (json.dumps([{"op": "remove", "path": "/a"}] * 1_001).encode(), "1,001 operations"),
     ],
 )
-def test_what_is_no_patch_is_refused(text: bytes, why: str) -> None:
+def test_an_invalid_patch_is_refused(text: bytes, why: str) -> None:
     with pytest.raises(BadPatch, match=why):
         read_patch(text)
 

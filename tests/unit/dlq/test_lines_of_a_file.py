@@ -55,7 +55,7 @@ def test_a_lock_is_private(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
-def test_what_is_no_file_is_refused_at_the_start_and_the_lock_is_free_again(path: Path, kind: str):
+def test_a_path_that_is_no_file_is_refused_and_its_lock_is_free_again(path: Path, kind: str):
     path.mkdir() if kind == "directory" else os.mkfifo(path)
     with pytest.raises(FileError) as refused:
         DeadLetterFile(path)
@@ -144,7 +144,7 @@ def test_the_size_of_what_is_settled_is_that_of_the_file(path: Path):
     assert len(list(read_letters(path, end=settled_size(path)))) == 2
 
 
-def test_what_came_after_a_plan_was_made_is_not_in_it(path: Path):
+def test_a_plan_has_no_letters_that_came_later(path: Path):
     write(path, [letter("a")])
     end = settled_size(path)
     write(path, [letter("b")])

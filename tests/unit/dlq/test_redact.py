@@ -81,7 +81,7 @@ def test_without_names_nothing_is_changed(value: object):
         max_leaves=10,
     )
 )
-def test_what_stands_below_a_masked_name_is_nowhere_in_what_is_shown(value: object):
+def test_no_value_below_a_masked_name_is_shown(value: object):
     reported = json.dumps(Redactor(["hidden"]).value({"hidden": value, "beside": 1}))
     assert "SECRET" not in reported
 

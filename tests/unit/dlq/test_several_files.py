@@ -87,7 +87,7 @@ def test_a_directory_that_cannot_be_read_is_an_error(data: Path, monkeypatch: py
             letter_files([named])
 
 
-def test_what_is_no_file_is_refused_with_a_sentence(data: Path):
+def test_a_path_that_is_no_file_is_refused_with_a_sentence(data: Path):
     pipe = data / "pipe"
     os.mkfifo(pipe)
     assert "is no file" in run("list", pipe, code=2).stderr

@@ -101,7 +101,7 @@ def test_a_letter_of_a_frame_that_was_too_large_has_its_length_and_digest():
     assert decode(encode(letter)) == letter
 
 
-def test_what_is_shown_is_what_stands_in_the_file():
+def test_the_shown_values_of_a_letter_are_those_of_its_line():
     for letter in (of_event("exhausted", failure(4.0, "at a")), of_frame()):
         line = msgspec.json.decode(encode(letter))
         del line["checksum"]

@@ -45,7 +45,7 @@ def test_a_feed_whose_events_all_are_rows_is_well():
         ([*planned(left_first=True), *sent("a", 1)], ["a"], [], "4 connections were left before the new one was open"),
     ],
 )
-def test_what_is_wrong_with_a_feed_that_ends_connections(
+def test_each_fault_of_a_feed_that_ends_connections_is_found(
     acts: list[FeedAct], stored: list[str], letters: list[str], problem: str
 ):
     (found,) = moving(acts, rows(*stored), letters)
@@ -74,7 +74,7 @@ def test_a_feed_that_was_acknowledged_after_each_row_is_well():
         ([], [], "no event was sent again, so nothing was proved"),
     ],
 )
-def test_what_is_wrong_with_a_feed_that_wants_acknowledgements(
+def test_each_fault_of_a_feed_that_wants_acknowledgements_is_found(
     acts: list[FeedAct], stored: list[StoredEvent], problem: str
 ):
     (found,) = acknowledged(acts, stored, [])

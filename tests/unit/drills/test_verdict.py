@@ -76,7 +76,7 @@ def test_whatever_did_not_hold_fails_the_drill_and_is_reported(change: dict, bar
         ({"seconds_to_take_over": 6.9}, Bars(takeover=2.0)),
     ],
 )
-def test_what_a_drill_allows_is_no_fault(change: dict, bars: Bars):
+def test_a_drill_passes_within_the_bars_that_it_allows(change: dict, bars: Bars):
     result, reasons = judge(replace(GOOD, **change), bars)
     assert (result.passed, reasons) == (True, [])
 

@@ -75,7 +75,7 @@ margin = 1"""
     assert "Bearer sesame-42" in server.heads[0]
 
 
-async def test_what_a_gap_lacks_cannot_be_asked_for():
+async def test_a_call_cannot_use_a_value_that_the_gap_lacks():
     async with history(lambda _: []) as server:
         with pytest.raises(NotFetchable, match=r"the gap has no \{by\}"):
             await fetched(feed(PROFILE.replace('"{gap.by}:{n}"', '"n"'), server.url), gap("disconnected", None, None))
@@ -194,7 +194,7 @@ async def watch(stalls: list[float]) -> None:
         stalls.append(clock() - began)
 
 
-def test_what_a_gap_lacks_is_counted_by_numbers_or_by_ids():
+def test_missing_events_are_counted_by_numbers_or_by_ids():
     three = msgspec.structs.replace(gap(after="BTC:3", before="BTC:7"), missing=3)
     assert lacking(three, 2, []) == "of 3 missing events, the answers have 2"
     assert lacking(three, 3, []) == ""

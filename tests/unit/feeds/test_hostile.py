@@ -104,7 +104,7 @@ async def test_a_feed_that_answers_nothing_to_a_hook_ends_the_attempt():
                 pass
 
 
-async def test_what_arrives_before_the_answer_to_a_subscription_is_bounded(monkeypatch):
+async def test_messages_before_the_answer_to_a_subscription_are_bounded(monkeypatch):
     monkeypatch.setattr(connection, "MOST_EARLY_BYTES", 100_000)
     async with serving() as server:
 
@@ -352,7 +352,7 @@ async def test_all_events_of_a_stream_that_ends_are_taken_however_many():
             assert await taken(session, 2_000) == [str(number) for number in range(2_000)]
 
 
-async def test_what_was_read_while_subscribing_is_kept_when_the_connection_is_stopped():
+async def test_a_stop_keeps_messages_that_were_read_while_subscribing():
     class Asks(Own):
         opened_within = 10.0
 

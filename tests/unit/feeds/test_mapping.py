@@ -86,7 +86,7 @@ def test_ids_types_and_payloads(text: str, message: object, expected: dict[str, 
         ('id = "id"\ndecode = "zlib"', zlib.compress(b" " * 20_000), "more than 10,000 bytes unpacked"),
     ],
 )
-def test_what_has_no_id_is_refused_and_becomes_an_invalid_event(text: str, message: object, why: str):
+def test_a_message_without_an_id_becomes_an_invalid_event(text: str, message: object, why: str):
     (refused,) = read(text, message)
     assert isinstance(refused, Refused)
     assert why in refused.why
@@ -137,7 +137,7 @@ def test_compressed_messages_are_unpacked():
     assert bodies('decode = "deflate"\nid = "id"', packed.compress(b'{"id":1}') + packed.flush())
 
 
-def test_what_follows_a_packed_text_is_never_dropped():
+def test_bytes_after_a_packed_text_are_never_dropped():
     one, two = gzip.compress(b'{"id":1}\n'), gzip.compress(b'{"id":2}\n')
     lines = 'lines = true\nid = "id"\n'
     assert [event["event_id"] for event in bodies(lines + 'decode = "gzip"', one + two)] == ["1", "2"]

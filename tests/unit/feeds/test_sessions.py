@@ -332,7 +332,7 @@ async def test_a_message_that_is_too_large_is_measured():
         assert isinstance(taken_one, Oversized)
 
 
-async def test_what_had_arrived_at_a_stop_is_taken_even_if_nobody_had_room_for_it():
+async def test_a_stop_takes_arrived_messages_that_had_found_no_room():
     """A feed that does not resume sends it to nobody again."""
     async with serving() as server:
         source = source_of('keep = { id = "*" }\nid = "id"', server)

@@ -96,7 +96,7 @@ async def test_a_feed_resumes_by_last_event_id():
         (b"nonsense\r\n\r\n", "cannot be read"),
     ],
 )
-async def test_what_is_no_stream_of_events_says_so(answer: bytes, why: str):
+async def test_an_answer_without_a_stream_of_events_ends_the_session(answer: bytes, why: str):
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)

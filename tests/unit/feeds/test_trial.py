@@ -30,7 +30,7 @@ class Orders(Feed):
         return (FeedEvent(message.decode(), b"{}", "order"), Receipt(1))
 
 
-def test_what_frames_become():
+def test_a_trial_shows_what_each_frame_becomes():
     feed = TestFeed(Orders())
     found = [(one.what, one.event_id or one.detail) for one in feed.read("o1", b"ping", "bye", "broken")]
     assert found == [
@@ -80,7 +80,7 @@ def test_an_acknowledgement_is_shown_after_the_events_that_it_waits_for():
     ]  # fmt: skip
 
 
-def test_what_was_recorded_is_read_again(tmp_path: Path):
+def test_recorded_messages_are_read_again(tmp_path: Path):
     file = tmp_path / "frames.jsonl"
     recording = MessageFile(file)
     for message in (b"o1", "o2 \N{EURO SIGN}\n".encode(), b"\xff\x00"):

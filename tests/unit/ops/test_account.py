@@ -31,7 +31,7 @@ def test_each_place_is_counted_and_the_rest_is_missing():
     }  # fmt: skip
 
 
-def test_what_stands_behind_the_cursor_of_a_group_without_listeners_is_unread():
+def test_entries_after_the_cursor_of_a_group_at_rest_are_unread():
     account = Account()
     account.accept(entries(["held", "unread", "gone"]), {}, {})
     account.close({"held"}, {"unread"}, is_read=False)
@@ -49,7 +49,7 @@ def test_a_row_with_an_unresolved_letter_is_doubled_and_so_are_two_letters():
     assert not account.is_balanced
 
 
-def test_what_was_doubled_is_looked_at_once_more():
+def test_doubled_events_are_checked_once_more():
     """A letter became a row between two queries."""
     account = Account(doubled=["healed", "row and letter", "one letter left", "two letters"])
     account.look_again_at_doubled(
@@ -102,7 +102,7 @@ def test_a_row_that_no_handler_has_seen_is_named():
     assert not account.is_balanced
 
 
-def test_what_retention_dropped_unread_unbalances_the_account():
+def test_entries_dropped_unread_unbalance_the_account():
     account = Account(dropped=1)
     assert not account.is_balanced
 

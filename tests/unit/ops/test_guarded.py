@@ -185,7 +185,7 @@ async def test_an_answer_under_way_is_not_torn_by_a_refusal():
     assert statuses(connected) == [], "its connection was closed: the event is in doubt, and is sent again"
 
 
-async def test_who_is_refused_has_a_while_to_read_why_and_is_then_cut_off():
+async def test_a_refused_client_can_read_the_reason_before_it_is_cut_off():
     connected = Connected(shortened=False)
     connected.wire.write_eof = lambda: None  # type: ignore[method-assign]
     received(connected, b"nonsense\r\n\r\n")
@@ -207,7 +207,7 @@ async def test_in_the_reserve_health_alone_is_answered_and_once(request_: bytes,
     assert connected.places.taken == []
 
 
-async def test_what_comes_between_the_pieces_of_a_body_is_bounded_too(connected: Connected):
+async def test_bytes_between_the_chunks_of_a_body_are_bounded_too(connected: Connected):
     received(connected, b"POST /other HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: ")
     for _ in range(20):
         received(connected, b"y" * 4_096)
@@ -253,7 +253,7 @@ def _noting(begun: list[int], app: Any) -> Any:
     return noted
 
 
-async def test_what_waits_for_its_turn_counts_in_the_budget_and_goes_with_its_connection(connected: Connected):
+async def test_waiting_bytes_count_in_the_budget_until_their_connection_ends(connected: Connected):
     budget = 1024 * 1024
     received(connected, HEALTH + b"x: " + b"y" * 500_000)
     assert not connected.admission.hold(budget - 400_000)

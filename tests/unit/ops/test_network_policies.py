@@ -117,7 +117,7 @@ def test_producers_that_share_a_journal_reach_postgresql(helm: Helm):
     assert network.reached_from("producer") == EXPECTED["producer"] | {POSTGRES}
 
 
-def test_what_a_handler_calls_is_a_value_for_listeners_and_replays(helm: Helm):
+def test_the_handlers_egress_applies_to_listeners_and_replays(helm: Helm):
     web = "[0].to[0].ipBlock.cidr=203.0.113.0/24", "[0].ports[0].port=443"
     network = Network(helm.rendered(*(f"networkPolicy.egress.handler{one}" for one in web)))
     assert {name for name in network.pods if WEB in network.reached_from(name)} == {"listener", "console"}

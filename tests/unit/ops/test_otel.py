@@ -67,7 +67,7 @@ def test_without_its_libraries_the_log_says_so_and_the_process_goes_on(monkeypat
     assert 'pip install "unlost[otel]"' in line["why"]
 
 
-def test_what_is_pushed_is_what_a_scrape_shows():
+def test_pushed_metrics_are_those_that_a_scrape_shows():
     registry = CollectorRegistry()
     Counter("runs_total", "Runs", ["route"], registry=registry).labels("mail").inc(3)
     Gauge("room_bytes", "Room", registry=registry).set(7)

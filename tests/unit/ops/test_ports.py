@@ -28,7 +28,7 @@ def test_a_port_that_another_process_was_given_is_passed_over(
         assert free_port() == other
 
 
-def test_what_was_given_is_reserved_and_a_server_can_have_it() -> None:
+def test_a_given_port_is_reserved_and_a_server_can_have_it() -> None:
     port = free_port()
     with socket.socket(type=socket.SOCK_DGRAM) as another, pytest.raises(OSError, match="in use"):
         another.bind((LOOPBACK, port))

@@ -18,7 +18,7 @@ sys.exit(Reloading([sys.executable, "-c", child], Path(sys.argv[1]), patience=9,
 
 
 @pytest.mark.parametrize(("count", "said"), [(2, 0), (5, 1)])
-def test_what_is_not_looked_at_is_said_once(tmp_path: Path, count: int, said: int) -> None:
+def test_too_many_files_to_watch_are_reported_once(tmp_path: Path, count: int, said: int) -> None:
     for number in range(count):
         (tmp_path / f"module_{number}.py").touch()
     done = subprocess.run(

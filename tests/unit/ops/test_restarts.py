@@ -44,7 +44,7 @@ def test_a_start_that_fails_is_said_and_tried_again(tmp_path: Path) -> None:
     assert "has no disk" in steps[1].detail
 
 
-def test_what_never_starts_is_given_up(tmp_path: Path) -> None:
+def test_a_process_that_never_starts_is_given_up(tmp_path: Path) -> None:
     child, steps = ended(tmp_path), list[StartStep]()
 
     def start() -> None:

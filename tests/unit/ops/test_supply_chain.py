@@ -28,7 +28,7 @@ PINNED = dict(
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "build-requirements.txt"])
-def test_what_the_image_installs_is_pinned_by_hash_and_names_no_index(name: str):
+def test_the_images_requirements_are_pinned_by_hash_and_name_no_index(name: str):
     text = (CONTAINER / name).read_text()
     entries = ENTRY.findall(text)
     assert entries
@@ -59,7 +59,7 @@ def test_only_what_run_time_and_tests_need_is_pinned():
     assert tools & pinned <= needed
 
 
-def test_what_nothing_needs_is_not_reached():
+def test_a_package_that_nothing_needs_is_not_reached():
     assert {"pytest", "pluggy"} <= set(reached(["pytest>=9"]))
     assert not {"click", "asyncpg"} & set(reached(["pytest>=9"]))
     assert "lz4" not in reached(["redis[nothing]; python_version < '3'"])

@@ -32,7 +32,7 @@ class Written:
 @pytest.mark.parametrize(
     ("kind", "attributes"), [("timeout", Timeout(0)), ("reset_peer", ResetPeer(60_000))], ids=["silence", "reset"]
 )
-async def test_what_comes_as_a_swallowing_toxic_goes_does_not_pass(
+async def test_bytes_that_arrive_as_a_swallowing_toxic_goes_do_not_pass(
     kind: str, attributes: Attributes, turns: int
 ) -> None:
     reader, writer = asyncio.StreamReader(), Written()

@@ -42,13 +42,13 @@ def test_refuses_what_is_no_event_with_a_reason(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
-def test_what_is_no_event_is_never_read_along_with_others(body: bytes) -> None:
+def test_an_invalid_event_is_never_read_along_with_others(body: bytes) -> None:
     good = b'{"event_id":"a","payload":1}'
     assert plain_index(b"\n".join([good, body, good]), max_bytes=LIMIT) is None
 
 
 @pytest.mark.parametrize("line", [b"", b" ", b" %b", b"%b\t", b"%b\r"])
-def test_what_would_be_stripped_is_never_read_along_with_others(line: bytes) -> None:
+def test_a_line_with_outer_blanks_is_never_read_along_with_others(line: bytes) -> None:
     good = b'{"event_id":"a","payload":1}'
     line = line.replace(b"%b", good)
     for lines in ([good, line, good], [line, good], [good, line]):

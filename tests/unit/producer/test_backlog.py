@@ -16,7 +16,7 @@ async def whole(backlog: Backlog, after: int = 0) -> list[bytes]:
     return found
 
 
-async def test_who_starts_at_the_same_place_reads_the_same_once():
+async def test_clients_that_start_at_the_same_place_share_each_read():
     journal = NumberedFrames()
     backlog = Backlog(journal.read)
     both = await asyncio.gather(whole(backlog), whole(backlog))
@@ -43,7 +43,7 @@ async def test_only_the_last_pieces_are_kept():
     assert journal.asked == [*range(0, PIECE * (KEPT + 1), PIECE), 0]
 
 
-async def test_what_is_missing_or_fails_is_asked_for_again():
+async def test_an_empty_or_failed_read_is_repeated():
     journal = NumberedFrames()
     backlog = Backlog(journal.read)
     journal.oldest = 5
@@ -56,7 +56,7 @@ async def test_what_is_missing_or_fails_is_asked_for_again():
     assert journal.asked == [0, 7, 7]
 
 
-async def test_who_goes_away_takes_it_from_nobody():
+async def test_a_cancelled_client_leaves_the_read_to_the_others():
     journal = NumberedFrames()
     backlog = Backlog(journal.read)
     journal.goes_on.clear()

@@ -123,7 +123,7 @@ def test_when_the_time_is_up_the_error_says_whether_the_event_may_be_published()
 @pytest.mark.parametrize(
     "reply", [Reply(404, b"<html>"), Reply(403, b'{"error":"no"}'), Reply(200, b"ok"), Reply(302, b"")]
 )
-def test_what_is_no_answer_of_a_producer_is_not_asked_again(reply: Reply) -> None:
+def test_a_reply_that_is_not_a_producers_is_not_retried(reply: Reply) -> None:
     with pytest.raises(PublishRejected, match=f"the answer is {reply.status}"):
         publish(reply)
 

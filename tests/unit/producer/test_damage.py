@@ -28,7 +28,7 @@ def entry(body: bytes, number: int = 1) -> Entry:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_what_was_accepted_is_whole(body: bytes) -> None:
+def test_an_accepted_entry_is_whole(body: bytes) -> None:
     assert damaged_of([entry(body)]) == []
     assert damaged_of([entry(one, number) for number, one in enumerate(BODIES)]) == []
 
@@ -65,7 +65,7 @@ def test_each_is_reported_once_and_their_number_is_bounded() -> None:
     assert "number 0 (event e)" in damage.remark()[0]
 
 
-def test_what_is_no_event_is_damaged() -> None:
+def test_an_entry_that_is_no_event_is_damaged() -> None:
     with pytest.raises(InvalidEvent):
         parse(b"{", max_bytes=10)
     assert len(damaged_of([Entry(1, "e", b"", b"{", 0.0)])) == 1

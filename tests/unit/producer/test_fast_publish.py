@@ -40,7 +40,7 @@ def length_of(heads: PlainHeads, head: bytes) -> int | None:
         ((b"content-length: 28", b"x: \x00"), None),
     ],
 )
-def test_what_is_plain_is_beyond_doubt(headers: tuple[bytes, ...], length: int | None) -> None:
+def test_only_unambiguous_heads_are_plain(headers: tuple[bytes, ...], length: int | None) -> None:
     heads = PlainHeads(max_bytes=LONGEST_BODY)
     head = b"\r\n".join((b"POST /publish HTTP/1.1", *headers))
     assert length_of(heads, head) == length
@@ -62,7 +62,7 @@ async def test_answers_keep_the_order_of_requests_and_only_one_event_is_under_wa
     assert answers(connected) == [202, 400, 404, 202]
 
 
-async def test_what_is_plain_waits_for_what_is_not() -> None:
+async def test_a_plain_request_waits_for_an_earlier_one_that_is_not_plain() -> None:
     connected = Connected(shortened=True)
     connected.places.held = []
     connected.protocol.data_received(post(EVENT, target=b"/publish?redeliver=true"))
@@ -81,7 +81,7 @@ async def test_what_is_plain_waits_for_what_is_not() -> None:
     await connected.end()
 
 
-async def test_who_sends_on_without_waiting_is_not_read_from() -> None:
+async def test_a_client_that_sends_without_waiting_is_not_read_from() -> None:
     connected = Connected(shortened=True)
     connected.places.held = []
     connected.protocol.data_received(post(EVENT))
@@ -97,7 +97,7 @@ async def test_who_sends_on_without_waiting_is_not_read_from() -> None:
     await connected.end()
 
 
-async def test_who_does_not_read_answers_is_not_read_from() -> None:
+async def test_a_client_that_does_not_read_answers_is_not_read_from() -> None:
     connected = Connected(shortened=True)
     connected.protocol.pause_writing()
     connected.protocol.data_received(post(EVENT))
@@ -142,7 +142,7 @@ async def test_a_server_that_stops_closes_what_is_idle() -> None:
     assert connected.wire.closed
 
 
-async def test_who_goes_away_before_the_answer_harms_nobody() -> None:
+async def test_a_client_that_leaves_before_the_answer_harms_nobody() -> None:
     connected = Connected(shortened=True)
     connected.places.held = []
     connected.protocol.data_received(post(EVENT))

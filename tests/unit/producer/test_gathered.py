@@ -6,7 +6,7 @@ from unlost.producer.publish.piece_buffer import LEAST, PieceBuffer
 
 
 @pytest.mark.parametrize("sizes", [(), (0,), (1,) * 100, (LEAST, 1, LEAST), (1, LEAST, 1), (LEAST - 1, 1, 5)])
-def test_what_came_in_pieces_is_whole_again(sizes: tuple[int, ...]) -> None:
+def test_pieces_are_joined_into_the_whole(sizes: tuple[int, ...]) -> None:
     gathered = PieceBuffer()
     pieces = [bytes([65 + number % 26]) * size for number, size in enumerate(sizes)]
     for _ in range(2):

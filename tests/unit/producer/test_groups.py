@@ -86,7 +86,7 @@ def test_their_number_is_bounded() -> None:
     assert len(groups.all) == MOST + 1
 
 
-def test_what_is_reported_while_it_is_written_is_not_lost() -> None:
+def test_a_report_that_comes_during_a_write_is_not_lost() -> None:
     groups = reporting(Group("gone", 5, 1.0))
     groups.report(CursorReport("g", LINES.cursor(9)), bounds=BOUNDS, at=2.0)
     assert groups.reported() == [Group("g", 9, 2.0)]
@@ -157,7 +157,7 @@ async def test_a_wall_clock_eight_days_ahead_deletes_nothing(journal: SqliteJour
     assert (await restarted.look()).stats.entries == 100
 
 
-async def test_what_is_old_goes_when_it_was_read(journal: SqliteJournal) -> None:
+async def test_old_entries_are_dropped_once_they_were_read(journal: SqliteJournal) -> None:
     times = Times()
     keeping = kept(journal, times)
     cursors = place(journal, 100, times.wall)

@@ -64,6 +64,6 @@ def test_large_events_come_in_several_pieces_and_in_their_order() -> None:
     assert [one for piece in pieces for one in piece] == some
 
 
-def test_what_comes_as_lines_stays_in_one_piece() -> None:
+def test_lines_that_come_together_stay_in_one_piece() -> None:
     lines: Lines = lines_of([large(number) for number in range(5)])
     assert list(in_pieces([lines, [large(5)]])) == [lines, lines_of([large(5)])]

@@ -51,7 +51,7 @@ async def test_a_body_that_is_too_large_is_refused_before_it_has_come_whole():
     assert (head["status"], msgspec.json.decode(body["body"])["status"]) == (413, "too_large")
 
 
-async def test_who_goes_away_in_the_middle_has_published_nothing():
+async def test_a_client_that_leaves_mid_body_has_published_nothing():
     publisher = Places()
     assert await asked(publisher, piece(EVENT), {"type": "http.disconnect"}) == []
     assert publisher.taken == []

@@ -83,7 +83,7 @@ async def test_publications_during_a_commit_share_the_next_one(scene: Scene) -> 
     assert scene.numbers == [1, 2, 3, 4]
 
 
-async def test_what_comes_in_one_turn_shares_a_commit(scene: Scene) -> None:
+async def test_events_of_one_turn_share_a_commit(scene: Scene) -> None:
     await asyncio.sleep(0)
     futures = [scene.place(name) for name in "abc"]
     scene.journal.let.set()
@@ -144,7 +144,7 @@ async def test_an_error_reaches_those_it_concerns_and_nobody_else(scene: Scene) 
     assert [str(error) for error in scene.errors] == ["no room"]
 
 
-async def test_what_was_taken_is_finished_before_an_end(scene: Scene) -> None:
+async def test_the_publisher_finishes_what_it_took_before_it_ends(scene: Scene) -> None:
     placing = scene.place("a")
     await asyncio.sleep(0)
     await asyncio.sleep(0)

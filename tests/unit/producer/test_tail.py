@@ -59,7 +59,7 @@ def test_keeps_nothing_for_nobody_and_goes_on_where_a_reader_comes():
     [(6, 5, 2), (6, 3, 4), (6, 6, 1), (5, 4, 1), (6, 4, 0)],
     ids=["somebody wrote between", "known ones again", "a hole", "too few", "none"],
 )
-def test_what_does_not_follow_is_left_to_the_journal(newest: int, first: int, count: int) -> None:
+def test_entries_that_do_not_follow_are_left_to_the_journal(newest: int, first: int, count: int) -> None:
     tail = Tail(1)
     grown: list[int] = []
     tail.subscribe(lambda: grown.append(tail.newest))

@@ -111,7 +111,9 @@ async def test_a_payload_is_read_as_the_type_of_its_parameter(annotation: Any, p
         (dict[str, int], "[]", "Expected `object`, got `array`"),
     ],
 )
-async def test_what_does_not_fit_is_invalid_and_names_the_field(annotation: Any, payload: str, said: str) -> None:
+async def test_a_payload_that_does_not_fit_is_invalid_and_names_the_field(
+    annotation: Any, payload: str, said: str
+) -> None:
     with pytest.raises(InvalidPayload) as refused:
         await given(annotation, payload)
     assert said in str(refused.value)

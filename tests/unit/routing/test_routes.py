@@ -49,7 +49,7 @@ async def test_the_most_specific_route_whose_condition_holds_takes_an_event(
     assert [taken] == TAKEN
 
 
-async def test_what_no_route_takes_is_stored_without_running_anything() -> None:
+async def test_an_event_without_a_route_is_stored_without_running_anything() -> None:
     app = App()
     of(app, "large", "order.*", when=lambda event: event.payload > 10)
     handler = await opened(app)

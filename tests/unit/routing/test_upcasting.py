@@ -96,7 +96,7 @@ async def test_the_row_keeps_what_was_sent() -> None:
         ({"sku": "a", "count": 13}, {"version": 2}, "rejected", "no order has 13"),
     ],
 )
-async def test_what_cannot_be_upcast_is_a_letter_that_says_why(
+async def test_an_event_that_cannot_be_upcast_is_a_letter_with_the_reason(
     payload: object, fields: dict[str, Any], outcome: str, why: str
 ) -> None:
     async with TestApp(shop()) as test:

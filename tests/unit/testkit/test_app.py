@@ -172,7 +172,7 @@ def test_the_fixture_enters_and_leaves_it(unlost_app: Any) -> None:
         _ = test.connection
 
 
-def test_what_cannot_start_does_not_start_here() -> None:
+def test_an_application_that_cannot_start_does_not_start_in_a_test() -> None:
     app = App()
 
     @app.on("x", timeout=99)

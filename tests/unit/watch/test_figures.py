@@ -46,7 +46,7 @@ def test_without_events_there_is_no_quantile():
     assert quantile(None, page(2, 0), "unlost_nothing", 0.5) is None
 
 
-def test_what_is_no_page_of_metrics_is_refused():
+def test_a_text_that_is_no_metrics_page_is_refused():
     with pytest.raises(ValueError, match=r".*"):
         reading("<html>", 1.0)
 
@@ -71,12 +71,12 @@ def test_the_number_of_a_cursor(cursor: str | None, number: int | None):
         ({"cursor": "foreign", "received": "foreign"}, None),
     ],
 )
-def test_what_a_listener_has_stored_past_an_event_that_takes_long_is_not_behind(health: dict, lag: int | None):
+def test_events_stored_past_a_slow_event_are_not_behind(health: dict, lag: int | None):
     assert listener_of("u", {"sources": [health]}, None, page(1, 0), 20).lag == lag
     assert listener_of("u", {"sources": [health]}, None, page(1, 0), None).lag is None
 
 
-def test_whoever_knows_of_most_decides_how_far_the_system_is_behind():
+def test_the_most_advanced_listener_decides_how_far_all_is_behind():
     listeners = (Listener(url="u", name="a", lag=13), Listener(url="v", name="b", lag=11), Listener(url="w", name="c"))
     producer = Producer(url="p", newest=20)
     assert Picture(at=0, producer=producer, listeners=listeners).behind == 11

@@ -49,7 +49,7 @@ def test_a_busy_and_broken_system_fits_80_columns():
     assert "…" not in text.replace("listener-with…", "")
 
 
-def test_what_is_wrong_stands_on_top_with_what_is_affected_and_what_to_do():
+def test_a_problem_stands_on_top_with_its_effect_and_remedy():
     away = Listener(url="u", name="a", error="nobody listens there")
     text = " ".join(" ".join(lines_of(Picture(at=0, listeners=(away, HALF)))).split())
     assert text.startswith("Listener a does not answer (nobody listens there). Listener b goes on")

@@ -297,14 +297,14 @@ def at(moment: float, **values: object) -> Picture:
     return picture(at=moment, **values)
 
 
-def test_what_nobody_dates_is_dated_by_when_it_was_first_seen():
+def test_an_undated_problem_is_dated_by_when_it_was_first_seen():
     gone = {"producer": Producer(url="http://p", error=REFUSED)}
     _, judged = lived(at(100.0), at(105.0, **gone), at(125.0, **gone))
     assert judged.problems[0].since == 105.0
     assert judged.sentence.startswith("The producer is away (nobody listens there), for 20 s.")
 
 
-def test_what_comes_and_goes_is_one_episode_and_is_reported_when_it_is_over():
+def test_a_flapping_problem_is_one_episode_reported_when_it_is_over():
     gone = {"listeners": (listener("a", error=REFUSED), listener("b"))}
     end = 103.0 + SAME_WITHIN + 1
     past, judged = lived(at(100.0, **gone), at(101.0), at(103.0, **gone), at(104.0), at(end))
@@ -333,7 +333,7 @@ def test_of_what_is_over_the_worst_that_lasted_longest_is_reported():
     assert "Lately wrong: PostgreSQL does not answer this console" in judged.sentence
 
 
-def test_what_comes_back_later_is_another_episode():
+def test_a_problem_that_comes_back_later_is_another_episode():
     gone = {"database": AWAY}
     past, judged = lived(at(100.0, **gone), at(101.0), at(200.0, **gone))
     assert [(one.began, one.is_over) for one in past.episodes] == [(100.0, True), (200.0, False)]
