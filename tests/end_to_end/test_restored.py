@@ -68,7 +68,7 @@ async def restored(system: System, backup: str) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("listeners", ["running", "down"])
 @pytest.mark.parametrize("backup", [*OPTIONS, "data directory"])
-async def test_what_a_restored_postgres_lacks_is_stored_again(system: System, backup: str, listeners: str):
+async def test_rows_that_a_restored_postgres_lacks_are_stored_again(system: System, backup: str, listeners: str):
     postgres = system.postgres
     async with httpx.AsyncClient(base_url=system.layout.producer_url, timeout=20, trust_env=False) as client:
         await publish(client, lines(0, BEFORE))

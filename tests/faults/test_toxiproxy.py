@@ -254,7 +254,7 @@ def test_latency_delays_and_a_healed_connection_is_quick_again(proxy: Proxy, str
         assert seconds(lambda: said_back(client, b"a")) < 0.2
 
 
-def test_what_waits_is_let_go_when_its_toxic_is_lifted(proxy: Proxy):
+def test_lifting_a_toxic_releases_the_bytes_that_it_delays(proxy: Proxy):
     proxy.add_toxic(name="slow", type="latency", attributes={"latency": 60_000})
     with connected(proxy) as client:
         client.sendall(b"a")

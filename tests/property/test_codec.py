@@ -24,7 +24,7 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> AesGcm:
 
 
 @given(plain=st.binary(max_size=500), event_id=ids, subject=subjects)
-def test_what_is_encoded_comes_back(codec: AesGcm, plain: bytes, event_id: str, subject: str | None) -> None:
+def test_encoded_content_comes_back(codec: AesGcm, plain: bytes, event_id: str, subject: str | None) -> None:
     coded = codec.encode(plain, event_id=event_id, subject=subject)
     assert is_coded(coded)
     assert len(plain) < 4 or plain not in coded

@@ -175,7 +175,7 @@ def is_whole(event: Event) -> None:
 
 @given(frames)
 @settings(max_examples=400, deadline=None)
-def test_what_the_producer_accepts_every_listener_can_read(body: bytes):
+def test_every_listener_can_read_what_the_producer_accepts(body: bytes):
     for accept in (publication, wrapped):
         with suppress(NotAccepted):
             accepted = accept(body, max_bytes=LIMIT)

@@ -133,7 +133,7 @@ def memory() -> list[int]:
         b"$1000000\r\n" + b"x" * 1_000_000 + b"\r\n$4000000\r\n" + b"x" * 4_000_000,
     ],
 )  # fmt: skip
-async def test_what_is_announced_is_not_allocated(announced: bytes) -> None:
+async def test_a_length_that_a_reply_announces_is_not_allocated(announced: bytes) -> None:
     """An array of that size would be allocated at once, and freeing it would block the event loop for seconds."""
     before = memory()
     started = time.process_time()

@@ -201,7 +201,7 @@ async def test_reading_pauses_while_enough_waits_and_goes_on_when_half_of_it_is_
     assert wire.reading
 
 
-async def test_who_waits_hears_of_the_next_message_and_of_the_end() -> None:
+async def test_a_waiting_take_returns_the_next_message_or_raises_the_end() -> None:
     stream, _ = await streaming([b""])
     waiting = asyncio.create_task(stream.take(9, LIMIT))
     await asyncio.sleep(0)
@@ -238,7 +238,7 @@ async def test_of_a_giant_only_its_measure_is_ever_held() -> None:
     assert [await stream.take(9, LIMIT), await stream.take(9, LIMIT)] == [giant, [b"next"]]
 
 
-async def test_what_the_source_still_sends_while_we_close_is_taken() -> None:
+async def test_messages_that_arrive_before_the_close_frame_are_taken() -> None:
     stream, _ = await streaming([b"", sent(Frame(Opcode.TEXT, b"begun"))[:4]])
     stream.protocol.send_close(1001)
     stream.data_received(sent(Frame(Opcode.TEXT, b"begun"))[4:] + sent(Frame(Opcode.TEXT, b"after our close")))

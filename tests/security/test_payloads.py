@@ -63,7 +63,7 @@ def test_dlq_shows_no_masked_field(letters: Path, words: tuple[str, ...], form: 
     assert CARD in run(*words, letters, *form, redact="").output
 
 
-def test_what_dlq_shows_unmasked_is_in_the_trail(letters: Path):
+def test_dlq_records_in_the_trail_that_it_showed_payloads(letters: Path):
     assert CARD in run("list", letters, "--unmasked").output
     assert CARD in run("show", "a", letters, "--unmasked").output
     assert "--unmasked" in run("export", letters, code=2).output

@@ -372,7 +372,7 @@ def test_a_provider_that_describes_another_or_is_away_is_refused_and_tokens_stil
             assert time.monotonic() < deadline
 
 
-def test_what_the_browser_takes_to_the_provider_is_no_secret(console: RunningConsole):
+def test_the_browser_takes_no_secret_to_the_provider(console: RunningConsole):
     with console.browser() as browser:
         browser.follow_redirects = False
         sent = parse_qs(urlsplit(browser.get("/signin").headers["location"]).query)

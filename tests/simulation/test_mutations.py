@@ -354,7 +354,7 @@ def test_a_mistake_is_found(name: str) -> None:
         assert any(run(plan).broken for plan in schedules_for(name)), f"nothing found that {MUTATIONS[name][0]}"
 
 
-def test_what_was_written_by_hand_breaks_nothing_by_itself() -> None:
+def test_plans_written_by_hand_break_nothing_by_themselves() -> None:
     assert {run(plan).broken for plan in WRITTEN_FOR.values()} == {""}
 
 

@@ -35,7 +35,7 @@ FORMER_FINDINGS = {
 
 
 @pytest.mark.parametrize("seed", FORMER_FINDINGS)
-def test_what_was_found_once_stays_fixed(seed: int) -> None:
+def test_former_findings_stay_fixed(seed: int) -> None:
     for affinity in (False, True):
         assert run(msgspec.structs.replace(schedule(seed), affinity=affinity)).broken == ""
 

@@ -159,7 +159,7 @@ def test_letters_are_found_by_filters_that_a_bookmark_keeps_and_changed_together
     expect(page.get_by_role("alert")).to_contain_text("masked (REDACT)")
 
 
-def test_what_is_wrong_leads_to_the_runbook_and_back(page: Page, stage: Stage):
+def test_a_problem_leads_to_the_runbook_and_back(page: Page, stage: Stage):
     stage.buried("refused")
     open_view(page, stage, "overview")
     problem = page.locator(".problems li", has_text="dead letter")

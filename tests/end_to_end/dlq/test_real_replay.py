@@ -181,7 +181,7 @@ async def test_a_replay_without_the_groups_handler_is_refused(servers: dict):
     assert [row["handler"] for row in await rows_of(servers["database_url"])] == [None]
 
 
-async def test_what_a_handler_rejected_is_replayed_only_when_asked_for(servers: dict):
+async def test_rejected_letters_are_replayed_only_on_request(servers: dict):
     async with (
         running_source() as source,
         running_listener(ws_url=source.url, **servers, handler=f"{__name__}:refuse", handle_delay="0.01") as one,

@@ -91,7 +91,7 @@ def test_a_dry_run_shows_the_plan_and_touches_nothing(work: Work):
     assert not work.runs()
 
 
-def test_what_fails_again_is_noted_and_quarantined_in_the_end(work: Work):
+def test_a_letter_that_fails_again_is_quarantined_in_the_end(work: Work):
     work.put({}, {"fails": True})
     assert work.report()["report"] | {"failures": 0} == {
         "resolved": 1, "stored": 1, "already_stored": 0, "failed": 1, "quarantined": 0, "failures": 0,
@@ -244,7 +244,7 @@ def test_killed_at_any_point_and_run_again_each_letter_is_stored_once(work: Work
     assert len(work.runs()) - count <= kills * 2 * 16
 
 
-def test_who_follows_gets_a_line_a_step_plan_first_and_end_last(work: Work):
+def test_follow_prints_the_plan_first_then_progress_and_the_end_last(work: Work):
     work.put(*({} for _ in range(5)))
     code, out, _ = work.run("--follow", "--rate", "4")
     plan, *progress, end = [json.loads(line) for line in out.splitlines()]

@@ -123,7 +123,7 @@ async def test_a_listener_inside_fastapi(
     assert any(line.startswith("drained ") for line in lines)
 
 
-async def test_what_ends_a_start_is_raised_where_it_is_entered(settings: dict[str, str]) -> None:
+async def test_entering_running_raises_the_error_that_ends_the_start(settings: dict[str, str]) -> None:
     app = App()
     app.otherwise(print)
     with pytest.raises(Misconfigured, match="in no module's namespace"):

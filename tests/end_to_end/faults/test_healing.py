@@ -80,7 +80,7 @@ async def until(right, seconds: float = 20) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_what_a_dependency_failed_is_settled_once_it_is_back_and_is_probed_by_one_letter_until_then(
+async def test_one_letter_probes_a_failed_dependency_and_all_heal_afterwards(
     servers: dict,
 ):
     async with listening(servers) as (source, one):

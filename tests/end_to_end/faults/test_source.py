@@ -108,9 +108,7 @@ async def test_a_group_resumes_after_its_cursor_and_hears_of_a_gap(servers: dict
     assert len(await rows_of(servers["database_url"])) == 13
 
 
-async def test_what_finds_no_room_while_postgres_is_away_is_buried_if_the_source_cannot_resume(
-    servers: dict, own_postgres
-):
+async def test_overflow_in_an_outage_is_buried_if_the_source_cannot_resume(servers: dict, own_postgres):
     """Events in memory wait for as long as necessary, on a single attempt. A replay stores all others."""
     servers["database_url"] = own_postgres.url
     few = {**servers, "insert_attempts": "1", "max_events": "20"}

@@ -41,7 +41,7 @@ async def ids_of(servers: dict) -> list[str]:
     return sorted(row["event_id"] for row in await rows_of(servers["database_url"]))
 
 
-async def test_what_has_not_begun_is_finished_too_as_far_as_the_drain_goes(servers: dict):
+async def test_the_drain_also_finishes_events_that_have_not_begun(servers: dict):
     same = {**servers, "handler": HOLD, "handle_concurrency": "1", "shutdown_timeout": "20"}
     async with running_source() as source, running_listener(ws_url=source.url, **same) as one:
         await source.wait_for_clients(1)
@@ -55,7 +55,7 @@ async def test_what_has_not_begun_is_finished_too_as_far_as_the_drain_goes(serve
     assert letters(servers["directory"]) == []
 
 
-async def test_what_is_left_then_is_written_and_settled_by_the_next_start(servers: dict):
+async def test_the_next_start_settles_letters_that_the_drain_wrote(servers: dict):
     same = {**servers, "handler": HOLD, "handle_concurrency": "2", "max_event_bytes": "1024", "max_bytes": "65536"}
     giant = frame("giant", "x" * 200_000)
     sent = [frame("first"), *frames("held", 40), frame("held3", "other"), frame("held3"), "no event", giant]
@@ -94,7 +94,7 @@ async def test_what_is_left_then_is_written_and_settled_by_the_next_start(server
     assert notes == {"stored by a", "another letter of the same event waits, written by a"}
 
 
-async def test_what_a_restored_journal_has_lost_is_not_handed_back(servers: dict):
+async def test_a_stop_buries_events_that_a_restored_journal_has_lost(servers: dict):
     """The source can resume, and had these events when it sent them."""
     same = {**servers, "handler": HOLD, "handle_concurrency": "1", "shutdown_timeout": "0.3", "reconnect_first": "0.1"}
     begins = "0123456789ab.t1-0000000a."

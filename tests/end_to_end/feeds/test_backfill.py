@@ -105,7 +105,7 @@ async def test_two_listeners_fetch_what_both_missed_once_although_the_server_mis
     assert sum(gap.fetches for gap in found) == 4, "two tries met a server that misbehaved"
 
 
-async def test_what_is_stored_already_is_left_out_and_a_reason_is_kept_for_what_is_not(
+async def test_backfill_skips_stored_events_and_records_why_a_fetch_failed(
     redis_url: str, database_url: str, tmp_path: Path
 ):
     """The server returns everything that it has, in other words than the feed; it then refuses the next gap."""

@@ -72,7 +72,7 @@ def see_that_it_was_prompt(seen: Watched) -> None:
 
 
 @pytest.mark.parametrize("port", PORTS)
-async def test_what_never_ends_is_refused_and_costs_nothing(system: System, attack: Attackers, port: str):
+async def test_endless_requests_are_refused_and_cost_nothing(system: System, attack: Attackers, port: str):
     pid, url, health = place(system, port)
     with watching(pid, health) as seen:
         shown, _ = await asyncio.gather(

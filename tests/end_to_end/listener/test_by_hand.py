@@ -151,7 +151,7 @@ async def test_three_listeners_keep_rows_in_postgresql_and_documents_in_mongodb(
     assert (stored["s0"]["type"], stored["s0"]["payload"]) == ("event", {"event_id": "s0", "n": 0})
 
 
-async def test_what_mongodb_cannot_store_is_a_dead_letter_at_once(
+async def test_an_event_that_mongodb_cannot_store_is_a_dead_letter_at_once(
     mongo: Mongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MONGODB_URL", mongo.url)

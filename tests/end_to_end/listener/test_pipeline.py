@@ -372,7 +372,7 @@ async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict
             assert two.heard.ids(EventsTakenOver) == []
 
 
-async def test_what_waited_for_its_turn_while_its_lease_ran_out_is_claimed_again(servers: dict):
+async def test_a_waiting_event_whose_lease_ran_out_is_claimed_again(servers: dict):
     quick: dict[str, Any] = {"lease": "1", "handle_concurrency": "1", "handler": handler(freeze_once)}
     async with running_source() as source, running_listener(ws_url=source.url, **servers, **quick) as one:
         await source.wait_for_clients(1)
@@ -381,7 +381,7 @@ async def test_what_waited_for_its_turn_while_its_lease_ran_out_is_claimed_again
     assert [row["event_id"] for row in await rows_of(servers["database_url"])] == ["e0", "e1"]
 
 
-async def test_who_wakes_after_its_lease_does_not_commit_behind_its_heirs_back(servers: dict):
+async def test_a_handler_that_wakes_after_its_lease_commits_nothing(servers: dict):
     await create_effects(servers["database_url"])
     quick: dict[str, Any] = {"lease": "1", "handler": handler(freeze_once_with_row)}
     async with running_source() as source, running_listener(ws_url=source.url, **servers, **quick) as one:

@@ -178,7 +178,7 @@ def test_writers_and_torn_writes_interleave_without_loss(steps):
 
 
 @given(st.lists(records, max_size=12))
-def test_what_is_resolved_stays_resolved(history):
+def test_a_resolved_letter_stays_resolved(history):
     known = fold(history)
     for letter_id in {one.letter_id for one in history if one.what == "resolved"}:
         assert known[letter_id].status == "resolved"

@@ -59,7 +59,7 @@ def read(path: Path) -> tuple[set[str], set[int]]:
         journal.close()
 
 
-def test_what_is_intact_is_whole(intact: Path, tmp_path: Path) -> None:
+def test_an_intact_journal_is_read_whole(intact: Path, tmp_path: Path) -> None:
     assert read(Path(shutil.copy(intact, tmp_path))) == ({f"e{number}" for number in range(COUNT)}, set())
 
 

@@ -92,7 +92,7 @@ def test_retention_takes_the_oldest_and_no_more_than_it_should(steps: list[tuple
         journal.close()
 
 
-def test_what_groups_are_still_to_read_is_kept() -> None:
+def test_entries_that_groups_still_have_to_read_are_kept() -> None:
     slow, quick, gone = Group("slow", 4, 1.0), Group("quick", 9, 1.0), Group("gone", 2, 1.0, True)
     assert kept_for([slow, quick]) == RetentionLimits(4, 4)
     assert kept_for([slow, quick, gone]) == RetentionLimits(4, 2), (
