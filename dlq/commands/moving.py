@@ -122,7 +122,7 @@ def export(
 
 
 class _Written(NamedTuple):
-    """What was exported. ``left_out``: a sentence on what was not; ``lost``: edited letters without their versions."""
+    """The outcome of an export. ``left_out``: a sentence on gaps; ``lost``: edited letters without their versions."""
 
     written: int
     left_out: str = ""

@@ -50,7 +50,7 @@ class PatchChange:
         self.how = f"patch {hashlib.sha256(_encoder.encode(meant)).hexdigest()[:12]}"
 
     def __call__(self, event: bytes | None) -> bytes:
-        """See ``EventChange``. Of what is no JSON, a patch can only replace the whole."""
+        """See ``EventChange``. If the event is no JSON, a patch can only replace it as a whole."""
         try:
             document = None if event is None else _exact.decode(event)
         except (msgspec.DecodeError, RecursionError):

@@ -1,7 +1,8 @@
 """Letters whose content a codec has encoded: the event or frame, and every text that may quote it. Pure.
 
-What is needed to find, count and register a letter stays as it is: ids, type, key, reason, error type, stage, times,
-fingerprint, and the digest of the plain content. So listeners without the codec ship and register such letters too.
+The fields by which a letter is found, counted and registered stay as they are: ids, type, key, reason, error type,
+stage, times, fingerprint, and the digest of the plain content. So listeners without the codec ship and register such
+letters too.
 """
 
 import hashlib

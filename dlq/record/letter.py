@@ -38,7 +38,7 @@ _UNATTEMPTED: dict[str, tuple[str, str, ErrorClass]] = {
 
 
 class Coded(msgspec.Struct, frozen=True):
-    """What a codec adds to a letter: its encoded texts, and the SHA-256 of the event's content, or of the frame."""
+    """The encoded texts of a letter, and the SHA-256 of the event's content, or of the frame."""
 
     texts: bytes
     sha256: str

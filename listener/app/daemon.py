@@ -36,7 +36,7 @@ from unlost.ops.kit.telemetry.http import HttpServer
 from unlost.ops.kit.telemetry.metrics import LoopLag, metrics_route, new_registry
 
 
-class Daemon:
+class ListenerDaemon:
     """One listener process. ``run`` returns after a requested stop, once it has drained."""
 
     def __init__(

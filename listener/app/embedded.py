@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from unlost.listener.app.daemon import Daemon
+from unlost.listener.app.daemon import ListenerDaemon
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.routing.finding import handler_of
@@ -23,7 +23,7 @@ LOGGER = "unlost"
 class Embedded:
     """A listener that runs in this event loop."""
 
-    def __init__(self, daemon: Daemon, task: "asyncio.Task[None]") -> None:
+    def __init__(self, daemon: ListenerDaemon, task: "asyncio.Task[None]") -> None:
         self._daemon = daemon
         self._task = task
 
@@ -53,7 +53,7 @@ async def embedded(router: Router, given: Mapping[str, Any]) -> AsyncIterator[Em
         settings = ListenerSettings.load(given)
     except UsageProblem as error:
         raise Misconfigured(*error.problems) from None
-    daemon = Daemon(settings, find=lambda name: handler_of(name, router), log=_log(settings.log_level))
+    daemon = ListenerDaemon(settings, find=lambda name: handler_of(name, router), log=_log(settings.log_level))
     task = asyncio.create_task(daemon.run(), name="unlost listener")
     working = asyncio.create_task(daemon.working.wait(), name="unlost listener starts")
     try:

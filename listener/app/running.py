@@ -3,7 +3,7 @@
 import structlog
 
 from unlost.dlq.record.file import FileError
-from unlost.listener.app.daemon import Daemon
+from unlost.listener.app.daemon import ListenerDaemon
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient, Unaccounted
 from unlost.ops.kit.command import UsageProblem
@@ -17,7 +17,7 @@ def run_listener(settings: ListenerSettings) -> int:
     configure_logs(settings.log_level, settings.instance_id)
 
     try:
-        run_daemon(lambda: Daemon(settings))
+        run_daemon(lambda: ListenerDaemon(settings))
     except Misconfigured as error:
         raise UsageProblem(*error.mistakes) from None
     except PortTaken as error:

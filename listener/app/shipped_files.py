@@ -1,4 +1,4 @@
-"""What shipping reads from a file of letters and from its sidecar, in parts that are bounded in count and bytes."""
+"""Reads a file of letters and its sidecar for shipping, in parts that are bounded in count and bytes."""
 
 from pathlib import Path
 

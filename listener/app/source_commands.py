@@ -19,7 +19,7 @@ from unlost.listener.source.feed.hook import Action, Feed
 from unlost.listener.source.feed.loading import about, text_of
 from unlost.listener.source.feed.recording import MessageFile
 from unlost.listener.source.feed.source import FeedSource
-from unlost.listener.source.feed.trial import MessageResult, Trial, Watched
+from unlost.listener.source.feed.trial import MessageResult, Trial, WatchedFeed
 from unlost.listener.source.websocket.connection import WebSocketOptions
 from unlost.ops.kit.command import Settings, UsageProblem, command, main_group, say
 from unlost.ops.kit.telemetry.counted import counted
@@ -168,7 +168,7 @@ async def _read(
             shown(one)
 
     options = WebSocketOptions(max_frame=settings.max_event_bytes)
-    reading = FeedSource("trial", Watched(feed, seen), declare=lambda *_, **__: None, websocket=options)
+    reading = FeedSource("trial", WatchedFeed(feed, seen), declare=lambda *_, **__: None, websocket=options)
     until = time.monotonic() + settings.seconds
     trial.connected = False
     with contextlib.suppress(TimeoutError):

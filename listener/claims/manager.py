@@ -2,7 +2,7 @@
 
 ``quorum.py`` decides; this module carries it out. One lock, ``_turn``, separates claiming from moving. So whatever is
 held while the lock is free is replicated in all declared places. ``leases.py`` keeps what is held, ``replicas.py``
-holds it in further places, ``backends.py`` knows which places there are, ``known_store.py`` which store PostgreSQL is,
+holds it in further places, and ``backends.py`` knows the places. ``known_store.py`` knows which store PostgreSQL is,
 and ``agreement.py`` whether all have one handler.
 
 Failures. If Redis is silent or refuses calls, its breaker opens within about a second. Then everything held is

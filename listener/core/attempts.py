@@ -21,8 +21,8 @@ class Backoff:
 
     ``jitter`` takes a random part of the pause, at least half of it, so that events that failed together do not come
     back together. An error of a handler is transient, except for the classes in ``permanent`` (no further attempt) and
-    ``at_once`` (no pause). Of a class and its base, the nearest to the error's own class decides; ``transient`` names
-    exceptions from the other two.
+    ``at_once`` (no pause). If a class and its base are both named, the one nearest to the error's own class decides.
+    ``transient`` names exceptions from the other two.
     """
 
     attempts: int = 3

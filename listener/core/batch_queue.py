@@ -1,7 +1,7 @@
 """The queue before a stage. A stage takes everything that waits, up to a limit: batches without timers.
 
-A stage whose result nobody waits for may be spaced: items gather until ``spacing`` seconds after the last batch, and
-three times as long if that one was small: a batch costs as much for few items.
+A stage whose result nobody waits for may be spaced. Its items gather until ``spacing`` seconds after the last batch,
+and three times as long if that batch was small: a batch costs as much for few items.
 """
 
 import asyncio

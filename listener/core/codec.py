@@ -1,8 +1,8 @@
 """Encodes content at rest: what stands in rows, letters, effects and the journal of ``CODEC``.
 
-The whole event is encoded, as its publisher wrote it. The result is one JSON object, the envelope, which ``jsonb``
-accepts. It is bound to the id of its event, so envelopes cannot be exchanged. Digests and comparisons are those of the
-plain content, so another nonce or key is no conflict. Nothing here is called while ``CODEC`` is not set.
+The whole event is encoded, as its publisher wrote it. The result is one JSON object, the coded content, which ``jsonb``
+accepts. It is bound to the id of its event, so it is refused in place of another's. Digests and comparisons are those
+of the plain content, so another nonce or key is no conflict. Nothing here is called while ``CODEC`` is not set.
 
 A subject is the person or account that an event is about: the value at ``CODEC_SUBJECT``. Once its key is destroyed,
 what was encoded for it stays unreadable, and no further event of it becomes a row.
@@ -36,7 +36,7 @@ class SubjectErased(Unreadable):
 
 
 class Codec(Protocol):
-    """What ``CODEC=package.module:Codec`` names: a class that is called with the path of ``CODEC_KEYS``, or None.
+    """The class that ``CODEC=package.module:Codec`` names. It is called with the path of ``CODEC_KEYS``, or None.
 
     Calls come from several threads and must not wait for other machines.
     """
@@ -79,17 +79,17 @@ class EventCodec:
             raise SubjectErased(erased())
 
     def encode(self, event: Event) -> bytes:
-        """Return the envelope of an event. Raises ``SubjectErased``."""
+        """Return the coded content of an event. Raises ``SubjectErased``."""
         return self._codec.encode(event.frame, event_id=event.event_id, subject=self.subject_of(event))
 
     def encode_body(self, event_id: str, frame: bytes) -> bytes:
-        """Return the envelope of the event in a frame; of an erased subject, without the subject's key."""
+        """Return the coded content of the event in a frame; of an erased subject, without the subject's key."""
         if self._find is None:
             return self._codec.encode(frame, event_id=event_id, subject=None)
         return self.encode_kept(parse(frame, max_bytes=sys.maxsize), frame)
 
     def encode_about(self, event: Event, plain: bytes) -> bytes:
-        """Return the envelope of something that belongs to an event. Raises ``SubjectErased``."""
+        """Return the coded content of something that belongs to an event. Raises ``SubjectErased``."""
         return self._codec.encode(plain, event_id=event.event_id, subject=self.subject_of(event))
 
     def encode_kept(self, event: Event, plain: bytes) -> bytes:
@@ -100,16 +100,16 @@ class EventCodec:
             return self._codec.encode(plain, event_id=event.event_id, subject=None)
 
     def decode(self, coded: bytes, *, event_id: str) -> bytes:
-        """Return what an envelope holds. Raises ``Unreadable``."""
+        """Return the plain content. Raises ``Unreadable``."""
         return self._codec.decode(coded, event_id=event_id)
 
     def decode_event(self, coded: bytes, *, event_id: str) -> Event:
-        """Return the event that an envelope holds. Raises ``Unreadable``."""
+        """Return the event that was encoded. Raises ``Unreadable``."""
         frame = self.decode(coded, event_id=event_id)
         try:
             return parse(frame, max_bytes=sys.maxsize)
         except InvalidEvent as error:
-            raise Unreadable(f"what the envelope of event {event_id!r} holds is no event: {error}") from None
+            raise Unreadable(f"the decoded content of event {event_id!r} is no event: {error}") from None
 
     def decode_frame(self, frame: bytes) -> bytes:
         """Return the event of a frame from ``coded_frame``; any other as it is. Raises ``Unreadable``."""
@@ -134,7 +134,7 @@ _marked = msgspec.json.Decoder(_Marked)
 
 
 def is_coded(payload: bytes) -> bool:
-    """Whether a payload is an envelope. Any JSON may come."""
+    """Whether a payload is coded content. Any JSON may come."""
     if b'"unlost"' not in payload:
         return False
     try:
@@ -145,7 +145,7 @@ def is_coded(payload: bytes) -> bool:
 
 
 def coded_frame(event: Event, coded: bytes) -> bytes:
-    """Return an event with an envelope as its payload, and the id and type in plain text."""
+    """Return an event with coded content as its payload, and the id and type in plain text."""
     return msgspec.json.encode(_Named(event.event_id, event.type, msgspec.Raw(coded)))
 
 

@@ -3,9 +3,9 @@
 Only the envelope is decoded. The payload stays the text that the source sent, so nothing is rounded, reordered or
 merged on its way into ``jsonb``. PostgreSQL decides in the end whether it is valid.
 
-Text that is not UTF-8 or not a JSON object is refused here, with a reason. So is an id that is not a string of 1 to 256
-characters, a name that occurs twice in one object (parsers disagree on which one counts), and ``\\u0000``, which
-PostgreSQL cannot store.
+Text that is not UTF-8 or not a JSON object is refused here, with a reason. So are an id that is not a string of 1 to
+256 characters, and ``\\u0000``, which PostgreSQL cannot store. A name that occurs twice in one object is refused too,
+since parsers disagree on which one counts.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a fact is, and who receives it: the core states facts; metrics, logs, health and tests subscribe.
+"""Facts and their subscribers. The core states facts; metrics, logs, health and tests subscribe.
 
 ``BreakerChanged`` is the only fact that the core itself states. All others are in ``facts/``, by what they are about.
 """

@@ -5,9 +5,9 @@ missing that peers and Redis remember as stored, and a saved cursor may stand be
 
 ``generation`` and ``version`` are one durable row. Only listeners that know the store raise the version, each twice a
 second. A version below one seen before shows that the store went back, and the listener that notices it replaces the
-generation. A listener that starts asks Redis how far the generation had come, and replaces a generation that Redis does
-not know, as one that is only unconfirmed. ``incarnation`` belongs to the claims table, which is unlogged: a crash, a
-promotion or a restored data directory changes it.
+generation. A listener that starts asks Redis how far the generation had come. It replaces a generation that Redis does
+not know, in the same way as an unconfirmed one. ``incarnation`` belongs to the claims table, which is unlogged: a
+crash, a promotion or a restored data directory changes it.
 """
 
 import hashlib

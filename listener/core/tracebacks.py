@@ -1,7 +1,7 @@
 """The traceback of a handler's error as text, short enough for a letter. The user's frames come first.
 
 Our own frames, through which each handler is called, are left out. If there are too many frames, those of libraries are
-dropped first. Of the rest, the outermost and the innermost stay.
+dropped first. The outermost and the innermost of the rest stay.
 """
 
 import sysconfig

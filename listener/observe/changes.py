@@ -1,7 +1,7 @@
 """Changes of state for people on call: what this listener recently lost and found, and since when it lacks what.
 
-Owns a short, bounded past. Promises one entry for a change that repeats (how often, and when last), so that a server
-that comes and goes does not push out everything else. Refuses what belongs to single events: see ``recent``.
+Owns a short, bounded past. Promises one entry for a change that repeats: how often, and when last. So a server that
+comes and goes does not push out everything else. Refuses what belongs to single events: see ``recent``.
 """
 
 import time

@@ -1,8 +1,8 @@
 """Notices that events whose ids are hashes differ for each connection, so that each listener stores its own copy.
 
-Of listeners that receive the same events, each finds its peers' events settled. If all of them store everything that
-they receive, the hashes differ: a sequence number, a send time or a retry counter is part of the content. Owns two
-counts. Calls no server: the caller knows what the peers have stored.
+Listeners that receive the same events find their peers' events settled. If each of them stores everything that it
+receives, the hashes differ: a sequence number, a send time or a retry counter is part of the content. Owns two counts.
+Calls no server: the caller knows what the peers have stored.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Facts as log lines. A change of state is logged at info, a settled event at debug; a duplicate is never a warning.
 
-Of failed attempts with the same stage and error class, at most ``MOST_ALIKE`` are logged in a second, as of burials
-with the same class, and one line says that more are left out. So a failing handler hides no failure of another kind.
+At most ``MOST_ALIKE`` failed attempts with the same stage and error class are logged in a second, and as many burials
+with the same class. One line says that more are left out. So a failing handler hides no failure of another kind.
 Metrics count all of them, and letters have every attempt.
 
 With ``REDACT``, texts that may quote a payload are withheld: a fact does not have the content of its event. The letter

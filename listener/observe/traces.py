@@ -1,7 +1,7 @@
 """Facts as spans of OpenTelemetry: one span for each event that this listener owns, with a child for each stage.
 
-Ids that follow from an event's id let listeners meet without asking each other: an event without a ``traceparent`` has
-the same trace in every listener, and the span of an earlier owner can be linked by its epoch alone.
+All ids are derived from the event's id, so listeners need not ask each other. An event without a ``traceparent`` has
+the same trace in every listener. The span of an earlier owner can be linked by its epoch alone.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ ERROR = StatusCode.ERROR
 
 
 @dataclass(slots=True)
-class Open:
+class OpenSpan:
     """An event whose span is open. ``stage_began``: when its present stage began, in ns."""
 
     flight: InFlight
@@ -101,7 +101,7 @@ class Traces:
             "messaging.consumer.group.name": group,
             "messaging.client.id": instance,
         }
-        self._open: dict[str, Open] = {}
+        self._open: dict[str, OpenSpan] = {}
         self._stored: dict[str, SpanContext] = {}
         self._revived: set[str] = set()
         """Events of letters: no fact names those that failed again."""
@@ -171,7 +171,7 @@ class Traces:
         self._ids.trace_id = self._ids.span_id = 0
         now = self._clock()
         self._tracer.start_span("claim", set_span_in_context(span), start_time=received).end(now)
-        self._open[event_id] = Open(flight, span, now)
+        self._open[event_id] = OpenSpan(flight, span, now)
         if flight.revive:
             self._revived.add(event_id)
 
@@ -223,7 +223,7 @@ class Traces:
         content = content_of(one.flight.event.frame) if one is not None and self._redactor.masks else None
         return masked(self._redactor.text(message, content))
 
-    def _close_attempt(self, one: Open) -> None:
+    def _close_attempt(self, one: OpenSpan) -> None:
         if one.attempt is not None:
             one.attempt.end(one.attempt_ended or self._clock())
             one.attempt = None

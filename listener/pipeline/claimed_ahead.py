@@ -1,8 +1,8 @@
 """Events of a key that are claimed before their turn, and what happens once it comes.
 
-Whoever holds the first event of a key claims a few behind it, so that the next needs no call when its turn comes. What
-is held so does not start. What a peer has settled is looked up for many events of a key together. ``key_order.py``
-keeps the order itself.
+The listener that holds the first event of a key claims a few behind it, so that the next needs no call when its turn
+comes. These are held but do not start. One query finds for many events of a key which of them a peer has settled.
+``key_order.py`` keeps the order itself.
 """
 
 import contextlib
@@ -93,7 +93,7 @@ class ClaimedAhead:
         return [*self._work.admit([one for one in batch if not one.waits_for_key]), *claimed]
 
     def hold(self, batch: Sequence[InFlight], won: Sequence[InFlight]) -> list[InFlight]:
-        """Keep what was won ahead until its turn; return the rest. What was not won is claimed again in its turn."""
+        """Keep what was won ahead until its turn; return the rest, which is claimed again in its turn."""
         ahead, now = [one for one in won if one.waits_for_key], [one for one in won if not one.waits_for_key]
         for flight in ahead:
             flight.ahead = "held"
@@ -107,7 +107,7 @@ class ClaimedAhead:
         return now
 
     def begin(self, flights: Sequence[InFlight], start: Callable[[Sequence[InFlight]], None]) -> None:
-        """Start these. Of their keys, start what can go with them, and claim ahead what comes next."""
+        """Start these and the events of their keys that can go with them, and claim ahead what comes next."""
         if self._order.used and start == self._work.start_all:
             most = self._policy.ahead_of_key(handled=self._work.handled, seconds=self._work.seconds)
             for flight in flights if self._work.in_runs else ():
@@ -138,9 +138,9 @@ class ClaimedAhead:
         return may and self._work.may_be_claimed_ahead(flight)
 
     async def catch_up(self, settled: Sequence[InFlight]) -> None:
-        """End what a peer has settled behind these, which it has settled: one query for many, instead of a claim each.
+        """End the events behind these that a peer has settled too: one query instead of a claim each.
 
-        What waits there is unclaimed, and settled in the order of its key.
+        The events that wait there are unclaimed, and are settled in the order of their key.
         """
         following = [self._order.next_of(flight, CATCH_UP) for flight in settled if not flight.waits_for_key]
         # A copy with other content has the name of another event that may be among these.

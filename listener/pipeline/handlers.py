@@ -60,7 +60,7 @@ class Handler(Protocol):
 
     @property
     def after_letters(self) -> Mapping[str, AfterLetter]:
-        """What letters of these events do to their keys, by pattern of types, where it is declared."""
+        """The declared effects of letters on the keys of their events, by pattern of types."""
 
     def after_letter_of_type(self, event_type: str | None) -> AfterLetter | None:
         """Return what it declares for events of this type, if anything."""

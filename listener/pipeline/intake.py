@@ -226,7 +226,7 @@ class Intake:
     def enter(self, flight: InFlight, *, behind: bool = False, again: bool = False) -> None:
         """Admit one event. ``behind``: it is claimed when nothing else waits. ``again``: it was the copy of another.
 
-        Of its key, such an event comes next: others that have the same name may wait for it.
+        Such an event is the next of its key, since others that have the same name may wait for it.
         """
         self._count += 1
         self._bytes += flight.event.size + ENTRY_BYTES

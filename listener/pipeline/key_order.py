@@ -4,9 +4,9 @@ A listener starts no event before the previous one of its key, in the stream tha
 receive one order, so this local rule keeps it for the group. PostgreSQL's insert keeps the order behind a letter: it
 refuses a row whose key is blocked by an earlier letter (``rows.sql``).
 
-Whoever holds the first event of a key may claim those behind it *ahead*: they are held, but do not start, so the next
-one needs no call to Redis when its turn comes. And without a handler, those that are held start together as a *run*:
-one statement stores all of them or none but the first, so no row comes before the one it must follow.
+The listener that holds the first event of a key may claim those behind it *ahead*. They are held but do not start, so
+the next one needs no call to Redis when its turn comes. Without a handler, held events start together as a *run*: one
+statement stores all of them, or none but the first. So no row comes before the one that it must follow.
 
 Events from letters are not here. PostgreSQL has their order.
 """

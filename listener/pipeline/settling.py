@@ -254,7 +254,7 @@ class Settling:
 def _waits_for_registration(flight: InFlight) -> bool:
     """Whether an event counts as settled only once PostgreSQL has its letter, which blocks its key.
 
-    What is buried without a claim is buried because it cannot wait.
+    An event is buried without a claim only because it cannot wait.
     """
     cause = flight.cause
     return flight.blocking_key is not None and not flight.revive and cause is not None and cause.reason not in UNCLAIMED

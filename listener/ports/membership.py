@@ -64,7 +64,7 @@ class Membership(Protocol):
         ...
 
     async def declare(self, places: frozenset[str]) -> MembershipView:
-        """Write this listener's places, then read the view. Of two that declare at once, the second sees the first."""
+        """Write this listener's places, then read the view. If two declare at once, the second sees the first."""
         ...
 
     async def renew(self, generation: str, version: int, *, unconfirmed: bool = False) -> None:

@@ -113,7 +113,7 @@ class Session(Protocol):
     async def give_back(self) -> None:
         """Give messages that were not taken back to a source that shares them: ``take`` is not called again.
 
-        What was taken can still be acknowledged.
+        Messages that were taken can still be acknowledged.
         """
         ...
 

@@ -1,8 +1,8 @@
 """Synchronous functions in the transaction of the row: they run in a thread, and their statements on the event loop.
 
 The connection belongs to the event loop. A thread passes each call to it and waits for the outcome. When the attempt
-ends, even by its time limit, the running call is cancelled and later ones are refused: a thread cannot be cancelled,
-and must not write into a transaction that is no longer its own.
+ends, even by its time limit, the running call is cancelled and later ones are refused. The thread itself cannot be
+cancelled, and must not write into a transaction of another attempt.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """``CODEC=unlost.encryption:AesGcm``: AES-256-GCM with a key for each subject.
 
-The envelope names the key by its id and the place of the subject, and is bound to both and to the id of the event. The
-key file is read again within a second after it has changed, so a key that was added or erased is known everywhere soon.
-While it cannot be read, the keys that were read last are used.
+The encrypted content names the key by its id and the place of the subject, and is bound to both and to the id of the
+event. The key file is read again within a second after it has changed, so a key that was added or erased is known
+everywhere soon. While it cannot be read, the keys that were read last are used.
 """
 
 import hmac
@@ -33,8 +33,8 @@ KEPT_KEYS = 10_000
 """Subjects whose keys are kept in memory: making one takes 50 µs."""
 
 
-class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What stands in place of the content."""
+class EncryptedContent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Stands in place of the plain content."""
 
     unlost: Literal["enc"]
     kid: str
@@ -43,7 +43,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     sub: str = ""
 
 
-_envelopes = msgspec.json.Decoder(Envelope)
+_encrypted = msgspec.json.Decoder(EncryptedContent)
 
 
 class AesGcm:
@@ -91,16 +91,16 @@ class AesGcm:
         kid, place = keys.current, "" if subject is None else keys.place_of(subject)
         nonce = os.urandom(NONCE_BYTES)
         data = self._key(kid, place, event_id).encrypt(nonce, plain, _bound(kid, place, event_id))
-        return msgspec.json.encode(Envelope("enc", kid, nonce, data, place))
+        return msgspec.json.encode(EncryptedContent("enc", kid, nonce, data, place))
 
     def decode(self, coded: bytes, *, event_id: str) -> bytes:
         """See ``Codec``."""
         try:
-            one = _envelopes.decode(coded)
+            one = _encrypted.decode(coded)
         except (msgspec.DecodeError, RecursionError):
-            raise Unreadable("its envelope is damaged, or of another codec") from None
+            raise Unreadable("its encrypted content is damaged, or of another codec") from None
         if one.sub and not (len(one.sub) == DEPTH and set(one.sub) <= set(HEX)):
-            raise Unreadable("its envelope is damaged: it names no place of a subject")
+            raise Unreadable("its encrypted content is damaged: it names no place of a subject")
         if one.kid not in self.keys.keys:
             raise KeyMissing(
                 f"it is encrypted with the key {one.kid[:64]!r}, which is not in the key file (CODEC_KEYS); "
@@ -111,7 +111,7 @@ class AesGcm:
                 one.nonce, one.data, _bound(one.kid, one.sub, event_id)
             )
         except (InvalidTag, ValueError):
-            raise Unreadable("its envelope was changed, or belongs to another event") from None
+            raise Unreadable("its encrypted content was changed, or belongs to another event") from None
 
     def _key(self, kid: str, place: str, event_id: str) -> AESGCM:
         if not place:  # one key for each event, so that no number of events wears out a key

@@ -1,10 +1,10 @@
 """The key file of the shipped codec: keys by id, and what was erased.
 
-Each key is the root of a tree of keys (Goldreich, Goldwasser, Micali 1984): HMAC-SHA256 makes the keys below a key,
-and each leaf is the key of one subject. So the key of any subject can be made at any time without asking anybody, and
+Each key is the root of a tree of keys (Goldreich, Goldwasser, Micali 1984): HMAC-SHA256 makes the keys below a key, and
+each leaf is the key of one subject. So the key of any subject can be made at any time without asking anybody, and
 nothing is stored for a new subject. To erase a subject, the keys above its leaf are removed and the keys beside that
-path are kept. From what is left, every other leaf can still be made, and this one by nobody. Of each erased subject the
-file keeps the place of its leaf, which can be recognised only by somebody who has the file and knows the subject.
+path are kept. The keys that are left still make every other leaf, but not this one. The file keeps the place of this
+leaf. Only somebody who has the file and knows the subject can recognise it.
 
 The file is replaced in one step. It is private: it must not be in the same backup as what it protects.
 """
@@ -90,7 +90,7 @@ def fresh(kid: str = "") -> KeyFile:
 
 
 def rotated(file: KeyFile) -> KeyFile:
-    """Return the file with a new current key. What was erased stays erased, also under the new key."""
+    """Return the file with a new current key. Erased subjects stay erased, also under the new key."""
     kid = new_kid(file.keys)
     return msgspec.structs.replace(file, current=kid, keys={**file.keys, kid: _new_key(file.erased)})
 

@@ -220,7 +220,7 @@ class Backfiller:
         """Admit events that are neither rows nor letters."""
         read = read_frames(bodies, max_bytes=self._max_bytes)
         requests = [ClaimRequest(one.event_id, one.digest) for one in read if isinstance(one, Event)]
-        # Whatever their content: HTTP interfaces word events differently, and each would be a conflict.
+        # The id alone counts: HTTP interfaces word events differently, and each would be a conflict.
         known = {**await self._rows.settled(requests), **dict.fromkeys(seen)}
         new: list[bytes] = []
         for what, body in zip(read, bodies, strict=True):

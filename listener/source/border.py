@@ -64,7 +64,7 @@ def _trace_of(error: BaseException) -> str:
 class GuardedOpening:
     """Opens a source, as an ``AbstractAsyncContextManager`` with the border around opening and closing.
 
-    What is raised while it is open passes as it is.
+    Errors that are raised while it is open pass unchanged.
     """
 
     def __init__(self, source: Source, cursor: Callable[[], Awaitable[str | None]]) -> None:

@@ -56,7 +56,7 @@ def _unresolved(named: Iterable[Path]) -> tuple[dict[str, str], int]:
 def _is_copy(letter: Letter) -> bool:
     """Whether a letter is of the event that was accepted, in place of its row.
 
-    One with the same id but other content, or none, is not. That of an effect is beside the row.
+    A letter with the same id but other content, or none, is not. The letter of an effect stands beside the row.
     """
     return letter.reason not in ("conflict", "effect") and (letter.reason != "invalid" or letter.event is not None)
 

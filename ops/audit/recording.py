@@ -13,7 +13,7 @@ NOTE_SECONDS = 3.0
 
 
 async def recorded(settings: AuditSettings, account: Account, *, of_all: bool) -> int:
-    """Record the outcome; return the exit code. What cannot be recorded is a warning, and changes no exit code.
+    """Record the outcome; return the exit code. A failure to record is a warning, and changes no exit code.
 
     ``of_all``: the audit read the letters of all listeners, so that dashboards and alerts may rely on it.
     """

@@ -191,7 +191,7 @@ async def floor(bed: Bed, *, times: int, rate: int | None = None, warm: int = WA
     """Measure one hop, one round trip and one commit in a row, repeatedly: back to back, or at an even rate.
 
     At a rate, events that should have been sent during a slow one are counted as if they had waited for it. A loop that
-    sends the next event only after the last one would hide stalls of the machine (coordinated omission): a stall would
+    sends the next event only after the last one would hide stalls of the machine (coordinated omission). A stall would
     delay only one event, where at that rate it delays many.
     """
 

@@ -1,4 +1,4 @@
-"""What was measured, by name: each result is printed when it is known, and ratios follow from all of them."""
+"""Measured figures by name: each result is printed when it is known, and ratios follow from all of them."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -34,7 +34,7 @@ UP_WITHIN = 60.0
 SECRET = "bench" * 8
 
 
-class Producer:
+class SecuredProducer:
     """A producer of its own, and a publisher that it lets in."""
 
     def __init__(self, child: Child, url: str, token: str, tls: ssl.SSLContext | None) -> None:
@@ -103,20 +103,20 @@ async def publishing(*, count: int, size: int, rounds: int) -> dict[str, list[Me
     return dict(found)
 
 
-def _producers(directory: Path) -> dict[str, Producer]:
+def _producers(directory: Path) -> dict[str, SecuredProducer]:
     made = {OPEN: _producer(directory / "open"), WITH_TOKEN: _producer(directory / "token", tokens=True)}
     if certificate := _certificate(directory):
         made[WITH_TLS] = _producer(directory / "tls", tokens=True, certificate=certificate)
     return made
 
 
-def _producer(data: Path, *, tokens: bool = False, certificate: Path | None = None) -> Producer:
+def _producer(data: Path, *, tokens: bool = False, certificate: Path | None = None) -> SecuredProducer:
     extra = {"LOG_LEVEL": "warning"} | ({"TLS_CERT": str(certificate)} if certificate else {})
     layout = Layout(data, free_ports(1), extra)
     layout = layout.with_tokens() if tokens else layout
     url = layout.producer_url.replace("http", "https") if certificate else layout.producer_url
     tls = ssl.create_default_context(cafile=certificate) if certificate else None
-    return Producer(layout.producer(), url, layout.tokens.user if layout.tokens else "", tls)
+    return SecuredProducer(layout.producer(), url, layout.tokens.user if layout.tokens else "", tls)
 
 
 def _certificate(directory: Path) -> Path | None:

@@ -28,7 +28,7 @@ class Audits(Collector):
         yield from self._families()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Return both gauges. What is wrong is known once there was an audit."""
+        """Return both gauges. Problems are known only after an audit."""
         at, wrong = self._families()
         at.add_metric((), self._last.at if self._last else self._since)
         if self._last is not None:

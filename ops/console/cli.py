@@ -14,7 +14,7 @@ from unlost.ops.kit.command import UsageProblem, command
 )
 def console(settings: ConsoleSettings) -> int:
     """Serve one page that shows the whole system and the story of each event, and replays dead letters."""
-    from unlost.ops.console.daemon import Daemon
+    from unlost.ops.console.daemon import ConsoleDaemon
     from unlost.ops.kit.command.daemon import run_daemon
     from unlost.ops.kit.telemetry.http import PortTaken
     from unlost.ops.kit.telemetry.logs import configure_logs
@@ -22,7 +22,7 @@ def console(settings: ConsoleSettings) -> int:
     configure_logs(settings.log_level, "console")
 
     try:
-        run_daemon(lambda: Daemon(settings))
+        run_daemon(lambda: ConsoleDaemon(settings))
     except PortTaken as taken:
         raise UsageProblem(str(taken)) from None
     except OSError as error:

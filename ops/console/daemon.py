@@ -29,7 +29,7 @@ from unlost.ops.watch.query import Watch
 WATCH_SECONDS = 5.0
 
 
-class Daemon:
+class ConsoleDaemon:
     """One console. ``run`` returns after ``stop``."""
 
     def __init__(self, settings: ConsoleSettings) -> None:

@@ -1,4 +1,4 @@
-"""How many events of each type, and letters of each failure, there were in the last days. Bounded, without Prometheus.
+"""Counts of events by type, and of letters by failure, in the last days. Bounded, without Prometheus.
 
 Few rows are counted one by one. Of many, one in ``step`` is read by its number, so the cost is the same for a
 thousand rows and for a billion, and the counts are estimates.
@@ -21,7 +21,7 @@ FRESH_SECONDS = 20.0
 DAY = 86_400
 
 
-class Series(msgspec.Struct, frozen=True):
+class CountSeries(msgspec.Struct, frozen=True):
     """One type or failure, and how many there were in each span of time."""
 
     name: str
@@ -36,8 +36,8 @@ class History(msgspec.Struct, frozen=True):
     begin: float
     bucket_seconds: float
     exact: bool
-    types: tuple[Series, ...]
-    groups: tuple[Series, ...]
+    types: tuple[CountSeries, ...]
+    groups: tuple[CountSeries, ...]
     letters_cut: bool
     """Whether only the latest letters were counted."""
 
@@ -89,15 +89,15 @@ def by_name(found: Iterable[tuple[str, int, int]]) -> dict[str, Counter[int]]:
     return sums
 
 
-def shaped(sums: Mapping[str, Counter[int]], most: int = SHOWN) -> tuple[Series, ...]:
+def shaped(sums: Mapping[str, Counter[int]], most: int = SHOWN) -> tuple[CountSeries, ...]:
     """The series with the highest totals; the others are one."""
     order = sorted(sums, key=lambda name: (-sums[name].total(), name))
     rest: Counter[int] = sum((sums[name] for name in order[most:]), Counter())
     shown = [(name, sums[name]) for name in order[:most]] + ([(f"{len(order) - most} others", rest)] if rest else [])
-    return tuple(Series(name, one.total(), tuple(one[number] for number in range(BUCKETS))) for name, one in shown)
+    return tuple(CountSeries(name, one.total(), tuple(one[number] for number in range(BUCKETS))) for name, one in shown)
 
 
-def _groups(letters: Iterable[LetterCount]) -> tuple[Series, ...]:
+def _groups(letters: Iterable[LetterCount]) -> tuple[CountSeries, ...]:
     found = list(letters)
     names = {one.fingerprint: f"{one.reason}: {one.error_type}" for one in found}
     series = shaped(by_name((one.fingerprint, one.number, one.letters) for one in found))

@@ -78,7 +78,7 @@ class ConsoleLetters:
         return {"letters": every, "count": page.count + len(alone)}
 
     async def _unshipped(self) -> list[dict[str, Any]]:
-        """Of the latest letters in the files, those that the fleet's list lacks. Ask before asking the list."""
+        """Return the latest letters in the files that the fleet's list lacks. Call this before asking the list."""
         try:
             recent = await asyncio.to_thread(self._shelf.recent)
         except (FileError, OSError):

@@ -269,8 +269,9 @@ def take_in(part: Part, message: dict[str, Any], *, masks: bool) -> None:
 def environment_of(outer: Mapping[str, str], given: Mapping[str, str], handler: str | None) -> dict[str, str]:
     """The environment of a replay: the console's, without the secrets that only other commands need.
 
-    A replay runs the user's code, so it must not see them. Its handler is the listeners', unless the console has one.
-    What the console read from a file, a replay reads from it too, so that nothing that the code starts inherits it.
+    A replay runs the user's code, so it must not see them. Its handler is the listeners', unless the console has one. A
+    replay also reads from files the values that the console read from them, so that no process that the code starts
+    inherits them.
     """
     files = {name: path for name, value in given.items() if (path := _file_with(name, value, outer))}
     dropped = SECRETS_OF_OTHERS | {f"{name}_FILE" for name in given}  # a command refuses a secret and its file together

@@ -1,4 +1,4 @@
-"""What several Valkey servers that belong together have in common, whether a Cluster or a primary with Sentinels.
+"""The common part of several Valkey servers that belong together: a Cluster, or a primary with Sentinels.
 
 For tests and drills. All of them listen on loopback and share one password.
 """

@@ -1,6 +1,6 @@
 """Keeps the secrets of processes in files.
 
-What a handler starts would inherit them from the environment, and crash reports would show them.
+Processes that a handler starts would inherit them from the environment, and crash reports would show them.
 """
 
 import os

@@ -56,7 +56,7 @@ class EraseSettings(DatabaseTlsSettings, CodecSettings):
     journal: JournalAddress | None = Field(None, description="The producer's journal to look at")
 
 
-class Count(msgspec.Struct, frozen=True):
+class RemainingCount(msgspec.Struct, frozen=True):
     """How much is left in one place. ``plain``: rows of the subject from before CODEC, which this does not erase."""
 
     where: str
@@ -65,7 +65,7 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class ErasureReceipt(msgspec.Struct, frozen=True):
-    """What was done, and what is left. ``beside``: what an erasure never reaches."""
+    """The outcome of an erasure, and what is left. ``beside``: what an erasure never reaches."""
 
     receipt: str
     place: str
@@ -76,10 +76,10 @@ class ErasureReceipt(msgspec.Struct, frozen=True):
     key_file_before: str
     key_file_after: str
     keys: list[str]
-    remains: list[Count]
+    remains: list[RemainingCount]
     state: str
     beside: str
-    plain: list[Count]
+    plain: list[RemainingCount]
     not_looked_at: list[str]
 
 
@@ -130,13 +130,13 @@ def erase(settings: EraseSettings, subject: str, why: str, yes: bool) -> int:
     return 1 if unseen or any(one.count for one in plain) else 0
 
 
-Looked = tuple[list[Count], list[Count], list[str]]
+Looked = tuple[list[RemainingCount], list[RemainingCount], list[str]]
 
 
 def _looked(settings: EraseSettings, place: str, subject: str) -> Looked:
     """Count what is left, by place; also return the places that could not be looked at."""
-    remains: list[Count] = []
-    plain: list[Count] = []
+    remains: list[RemainingCount] = []
+    plain: list[RemainingCount] = []
     unseen: list[str] = []
     mark = f'"sub":"{place}"'.encode()
     if settings.database_url is None:
@@ -155,23 +155,28 @@ def _looked(settings: EraseSettings, place: str, subject: str) -> Looked:
     else:
         try:
             count = _in_journal(settings.journal, mark)
-            remains.append(Count(str(settings.journal), "entries of the journal", count))
+            remains.append(RemainingCount(str(settings.journal), "entries of the journal", count))
         except JournalError as error:
             unseen.append(f"journal: {error}")
     return remains, plain, unseen
 
 
 async def _in_tables(
-    settings: EraseSettings, url: SecretUrl, mark: bytes, subject: str, remains: list[Count], plain: list[Count]
+    settings: EraseSettings,
+    url: SecretUrl,
+    mark: bytes,
+    subject: str,
+    remains: list[RemainingCount],
+    plain: list[RemainingCount],
 ) -> None:
     database = Database(url.reveal(), group=settings.group, name="unlost erase", connections=1)
     where = f"group {settings.group} in PostgreSQL"
     try:
         tables = Remains(database)
         found = await tables.encoded(mark, mark.decode().split('"')[3])
-        remains += [Count(where, kind, count) for kind, count in found.items()]
+        remains += [RemainingCount(where, kind, count) for kind, count in found.items()]
         if settings.codec_subject:
-            plain.append(Count(where, "rows", await tables.plain(settings.codec_subject, bounded(subject))))
+            plain.append(RemainingCount(where, "rows", await tables.plain(settings.codec_subject, bounded(subject))))
     finally:
         await database.close()
 
@@ -192,9 +197,9 @@ def _files(named: Path) -> list[Path]:
     return [one for path in letter_files([named]) for one in (path, sidecar_path(path)) if one.is_file()]
 
 
-def _in_file(path: Path, mark: bytes) -> Count:
+def _in_file(path: Path, mark: bytes) -> RemainingCount:
     with path.open("rb") as file:
-        return Count(str(path), "lines", sum(mark in line for line in file))
+        return RemainingCount(str(path), "lines", sum(mark in line for line in file))
 
 
 def _note(settings: EraseSettings, path: Path, receipt: ErasureReceipt) -> None:

@@ -84,7 +84,7 @@ def rotate(settings: KeySettings) -> int:
     ],
 )
 def drop(settings: KeySettings, kid: str, yes: bool) -> int:
-    """Drop a key for good. What is encrypted with it stays unreadable, whoever it is about."""
+    """Drop a key for good. Content that is encrypted with it stays unreadable, whoever it is about."""
     path = settings.codec_keys
     with locked(path):
         keys = read_keys(path)

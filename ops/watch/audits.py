@@ -7,7 +7,7 @@ from unlost.ops.watch.problem import Problem
 
 
 def of_audit(picture: Picture) -> Iterator[Problem]:
-    """What is wrong by the last audit of all events. It stays until an audit finds nothing wrong."""
+    """The problems that the last audit of all events found. They stay until an audit finds nothing wrong."""
     audit = picture.database.audit if picture.database else None
     if audit is None or not audit.wrong:
         return

@@ -37,7 +37,7 @@ LOOK_AT_MOST_EVERY = 0.5
 """Seconds between two checks, at least: each takes the journal's write lock between commits."""
 
 
-class Daemon:
+class ProducerDaemon:
     """One producer process. ``run`` returns after a stop was requested and all commits in progress have ended."""
 
     def __init__(self, settings: ProducerSettings) -> None:

@@ -9,7 +9,7 @@ from unlost.ops.kit.command import UsageProblem
 from unlost.ops.kit.command.daemon import run_daemon
 from unlost.ops.kit.telemetry.http import PortTaken
 from unlost.ops.kit.telemetry.logs import configure_logs
-from unlost.producer.app.daemon import Daemon
+from unlost.producer.app.daemon import ProducerDaemon
 from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.journal.port import HistoryLost, JournalError
 
@@ -28,7 +28,7 @@ def run_producer(settings: ProducerSettings) -> int:
 
     code = 0
     try:
-        run_daemon(lambda: Daemon(settings))
+        run_daemon(lambda: ProducerDaemon(settings))
     except* HistoryLost as group:
         structlog.get_logger().error("journal_history_lost", why=str(group.exceptions[0]))
         code = HISTORY_LOST

@@ -1,7 +1,7 @@
 """A journal whose bodies a codec encodes. Digests, and everything above and below, are as without it.
 
-A body is the envelope alone: no published event looks so, since each has an id. An entry whose subject was erased is
-sent without content, so that each listener writes a letter that says so. While a key is missing, reading fails: an
+A body is the coded content alone: no published event looks so, since each has an id. An entry whose subject was erased
+is sent without content, so that each listener writes a letter that says so. While a key is missing, reading fails: an
 event that can be read later must not be skipped.
 """
 
@@ -19,20 +19,20 @@ from unlost.producer.journal.port import READ_BYTES, Entry, Journal, JournalErro
 from unlost.producer.journal.publications import Publication, Publications
 
 
-class _Envelope(msgspec.Struct):
+class _Coded(msgspec.Struct):
     unlost: Literal["enc"]
     event_id: str | UnsetType = UNSET
 
 
-_envelopes = msgspec.json.Decoder(_Envelope)
+_coded = msgspec.json.Decoder(_Coded)
 
 
-def is_envelope(body: bytes) -> bool:
+def is_coded_body(body: bytes) -> bool:
     """Whether a body is encoded."""
     if b'"unlost"' not in body:
         return False
     try:
-        return _envelopes.decode(body).event_id is UNSET
+        return _coded.decode(body).event_id is UNSET
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return False
 
@@ -42,7 +42,7 @@ def plain_body(codec: EventCodec) -> Callable[[str, bytes], bytes]:
 
     def plain(event_id: str, body: bytes) -> bytes:
         try:
-            return codec.decode(body, event_id=event_id) if is_envelope(body) else body
+            return codec.decode(body, event_id=event_id) if is_coded_body(body) else body
         except Unreadable:
             return b""
 
@@ -52,7 +52,7 @@ def plain_body(codec: EventCodec) -> Callable[[str, bytes], bytes]:
 def refuse_encoded(journal: Journal) -> None:
     """Raise ``JournalError`` if the newest entry is encoded: without its codec, no entry could be sent."""
     _, newest = journal.bounds()
-    if any(is_envelope(one.body) for one in journal.read(max(0, newest - 1), 1)):
+    if any(is_coded_body(one.body) for one in journal.read(max(0, newest - 1), 1)):
         raise JournalError("the journal holds encrypted events: set CODEC and CODEC_KEYS as before")
 
 
@@ -90,7 +90,7 @@ class CodedJournal:
 
     def _plain(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for one in entries:
-            if one.is_whole is False or not is_envelope(one.body):
+            if one.is_whole is False or not is_coded_body(one.body):
                 yield one
                 continue
             try:

@@ -1,6 +1,6 @@
 """Decides which of the oldest entries retention takes. Pure; each journal carries it out.
 
-Numbers rise with time, so the oldest entries come first. Whatever a known group has not read stays, at any age and
+Numbers rise with time, so the oldest entries come first. Entries that a known group has not read stay, at any age and
 size.
 """
 

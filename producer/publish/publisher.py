@@ -1,5 +1,5 @@
-"""Publishing: many callers, one commit. Whatever waits is stored in one transaction, off the event loop. Large bodies
-get one transaction each, so that one is committed while another is answered and the next one is read.
+"""Publishing: many callers, one commit. All waiting events are stored in one transaction, off the event loop. Large
+bodies get one transaction each, so that one is committed while another is answered and the next one is read.
 
 A caller gets its answer only when its events are on disk. New entries then go to the tail, which serves live clients.
 One commit is in progress at a time. If more events wait, the next commit starts when it ends.

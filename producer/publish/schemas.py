@@ -3,10 +3,11 @@
 The file is a JSON object: type of event to JSON Schema of its payload. ``*`` is for all types without a schema of their
 own, and for events without a type. Without it, those are accepted as they are. Schemas refer to nothing outside of the
 file, and their patterns are matched in linear time. Whether a payload fits takes milliseconds for each megabyte, except
-where each of its values is compared with many alternatives. Of those, so many may be compared that it takes 0.3 s.
+where each of its values is compared with many alternatives. These comparisons are limited to about 0.3 s.
 
-To explain why it does not fit can take far longer than to find out: where a schema has alternatives, each is explained
-for each part of the payload, and again at each depth if the schema refers to itself. So that is left out then.
+An explanation of why a payload does not fit can take far longer than the check, and is then left out. Where a schema
+has alternatives, each is explained for each part of the payload, and again at each depth if the schema refers to
+itself.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -33,7 +33,7 @@ def test_encoded_content_comes_back(codec: AesGcm, plain: bytes, event_id: str, 
 
 
 @given(event_id=ids, other=ids, subject=subjects)
-def test_an_envelope_belongs_to_its_event(codec: AesGcm, event_id: str, other: str, subject: str | None) -> None:
+def test_encrypted_content_belongs_to_its_event(codec: AesGcm, event_id: str, other: str, subject: str | None) -> None:
     coded = codec.encode(b"plain", event_id=event_id, subject=subject)
     if event_id != other:
         with pytest.raises(Unreadable, match="belongs to another event"):

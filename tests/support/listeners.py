@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from tests.support.handlers import RUNS
-from unlost.listener.app.daemon import Daemon
+from unlost.listener.app.daemon import ListenerDaemon
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.facts import EventsDuplicate, EventsStored, Fact, FramesUnread
 
@@ -58,7 +58,7 @@ class RunningListener:
     def __init__(self, settings: ListenerSettings) -> None:
         self.settings = settings
         self.heard = Heard()
-        self.daemon = Daemon(settings, subscriber=self.heard)
+        self.daemon = ListenerDaemon(settings, subscriber=self.heard)
         self.task = asyncio.create_task(self.daemon.run(), name=f"listener {settings.instance_id}")
 
     @property

@@ -3,10 +3,10 @@
 redis-py opens connections (names, TLS, passwords, database), checks one before each use, and disconnects one whose call
 fails or is cancelled. So no answer is taken for that of another call. This module adds four things:
 
-- one time limit for the call as a whole;
-- an answer that ``read`` refuses ends its connection;
-- a failure ends all idle connections, since most likely all are dead;
-- whatever the library raises becomes one of its own errors.
+- One time limit covers the call as a whole.
+- An answer that ``read`` refuses ends its connection.
+- A failure ends all idle connections, since most likely all are dead.
+- Any error that the library raises becomes one of its own errors.
 """
 
 import asyncio

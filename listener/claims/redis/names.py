@@ -2,11 +2,11 @@
 
 Without a secret, a settled record holds the beginning of the content's digest, and is believed. With a secret that the
 listeners of a group share, BLAKE2b of a key and the id makes the record's name, and a mask and a key of each verdict. A
-settled record then holds that digest, masked, and a proof: BLAKE2b of this key and the digest. So neither another
-record, nor an earlier state of the same one, nor the record of other content can be turned into it: whoever can write
+settled record then holds that digest, masked, and a proof: BLAKE2b of this key and the digest. So nobody can make it
+from another record, from an earlier state of the same one, or from the record of other content. Somebody who can write
 to Redis, or answers in its place, cannot make an event look settled.
 
-The key is also of the group and of the store: what was settled in a PostgreSQL that has gone back proves nothing.
+The key depends on the group and the store too, so a record from before PostgreSQL went back proves nothing.
 """
 
 import functools

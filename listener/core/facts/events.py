@@ -127,7 +127,7 @@ def failed_attempt(failure: Failure, *, retried: bool, count: int, event_id: str
 
 
 class LeasesLost(Fact, frozen=True):
-    """This listener lost leases that it held. Whatever ran for them is cancelled."""
+    """This listener lost leases that it held. Their work is cancelled."""
 
     event_ids: Sequence[str]
 

@@ -1,7 +1,7 @@
 """A stream of JetStream that each listener of a group reads as a whole, in its order (``?ordered=true``).
 
 A shared consumer deals neighbouring messages to different listeners, so none of them knows which came before. Here each
-session has a consumer of its own, without acknowledgements, which the server forgets with it. What counts is the
+session has a consumer of its own, without acknowledgements, which the server forgets with it. Its position is the
 group's cursor in PostgreSQL: the sequence number that is read next. So order per key holds as with our own stream.
 """
 

@@ -1,6 +1,6 @@
 """A stream of RabbitMQ as a source: each listener of a group reads all of it.
 
-A stream removes nothing that was read, and its acknowledgements only let the server send more. So what counts is the
+A stream removes nothing that was read, and its acknowledgements only let the server send more. So the position is the
 group's cursor in PostgreSQL: the offset that is read next. A group without one begins where its first listener does,
 and records that with the first message, before any event of it is processed.
 

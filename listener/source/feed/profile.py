@@ -107,8 +107,8 @@ class UrlFrom(Table):
 class Backfill(Table):
     """An HTTP call that fetches what a gap has missed; called again for each further page.
 
-    {from} and {to} are the times around the gap, {after} and {before} cursors or numbers around it, {first} and {last}
-    the missing numbers, {by} what is counted, {next} what the page before says of the next one.
+    {from} and {to} are the times around the gap. {after} and {before} are the cursors or numbers around it. {first} and
+    {last} are the missing numbers, and {by} is what is counted. {next} is what the page before says of the next one.
     """
 
     url: Address = Field(description="address of the call, a template")

@@ -144,7 +144,7 @@ class Trial:
         return MessageResult("event", event.event_id, event.type, "", event.payload)
 
 
-class Watched(Feed):
+class WatchedFeed(Feed):
     """A feed that also passes its messages to a function."""
 
     def __init__(self, feed: Feed, seen: Callable[[bytes, Sequence[Action]], None]) -> None:

@@ -30,7 +30,7 @@ class _Header(msgspec.Struct, frozen=True):
 _header = msgspec.json.Decoder(_Header).decode
 
 
-class Numbered(Sequence[str]):
+class NumberedCursors(Sequence[str]):
     """The cursors of events whose numbers follow each other. Each is made when it is read."""
 
     __slots__ = ("numbers", "stem")
@@ -49,11 +49,11 @@ class Numbered(Sequence[str]):
     def __getitem__(self, index: int) -> str: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "Numbered": ...
+    def __getitem__(self, index: slice) -> "NumberedCursors": ...
 
-    def __getitem__(self, index: int | slice) -> "str | Numbered":
+    def __getitem__(self, index: int | slice) -> "str | NumberedCursors":
         if isinstance(index, slice):
-            return Numbered(self.stem, self.numbers[index])
+            return NumberedCursors(self.stem, self.numbers[index])
         return f"{self.stem}{self.numbers[index]}"
 
 
@@ -69,7 +69,7 @@ def batch_of(messages: Sequence[bytes]) -> Batch:
         if (cursors.stem, cursors.numbers.start) != (stem, following):  # a damaged entry lies between, or a restart
             return Batch(bodies, [cursor for _, cursors in parts for cursor in cursors])
         following += len(cursors)
-    return Batch(bodies, Numbered(stem, range(start, following)))
+    return Batch(bodies, NumberedCursors(stem, range(start, following)))
 
 
 def parted(batch: Batch, most: int) -> tuple[Batch, Batch | None]:
@@ -80,7 +80,7 @@ def parted(batch: Batch, most: int) -> tuple[Batch, Batch | None]:
     return first, Batch(batch.bodies[most:], batch.cursors[most:])
 
 
-def _part_of(message: bytes) -> tuple[list[bytes], Numbered]:
+def _part_of(message: bytes) -> tuple[list[bytes], NumberedCursors]:
     head, *bodies = message.split(b"\n", MOST + 1)
     try:
         header = _header(head)
@@ -90,7 +90,7 @@ def _part_of(message: bytes) -> tuple[list[bytes], Numbered]:
         raise _refused("its header is invalid")
     if not 1 <= len(bodies) <= MOST:
         raise _refused(f"it must carry 1 to {MOST:,} events")
-    return bodies, Numbered(header.stem, range(header.first, header.first + len(bodies)))
+    return bodies, NumberedCursors(header.stem, range(header.first, header.first + len(bodies)))
 
 
 def _refused(why: str) -> SourceEnded:

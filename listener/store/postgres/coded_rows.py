@@ -15,7 +15,7 @@ _exact = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def decoded_row(row: asyncpg.Record, codec: EventCodec | None) -> dict[str, Any]:
-    """Return a row as values. ``unreadable`` says why its content cannot be decoded; the envelope stays then."""
+    """Return a row as values. ``unreadable`` says why its content cannot be decoded; it stays coded then."""
     shown = dict(row)
     payload, other = shown["payload"], shown["other"]
     if codec is not None and is_coded(payload.encode()):

@@ -1,6 +1,6 @@
 """Cursors: up to where everything is settled, one for each source and group. They move back only by a reset.
 
-A cursor is opaque except for its stem and the number in it (``listener/core/cursor.py``). Of two cursors with the same
+A cursor is opaque except for its stem and the number in it (``listener/core/cursor.py``). If two cursors have the same
 stem, the further one stays, whichever listener wrote last. Another stem replaces the old one, unless both name journals
 of ours. Then the listener that learned of the other journal in its handshake resets the cursor.
 """

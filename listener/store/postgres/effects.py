@@ -125,7 +125,7 @@ class PostgresEffects:
 
 
 class _Content(msgspec.Struct):
-    """What is encoded of an effect."""
+    """The encoded part of an effect."""
 
     url: str
     headers: dict[str, str]

@@ -186,7 +186,7 @@ class LetterTable:
             )  # fmt: skip
 
     async def entries(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> list[LetterEntry]:
-        """Return the letters of rows with their lines. Of one that cannot be read, what else the list knows."""
+        """Return the letters of rows with their lines, or what else the list knows if a line cannot be read."""
         found: dict[str, LetterEntry] = {}
         damaged: dict[str, tuple[asyncpg.Record, str]] = {}
         for row in rows:

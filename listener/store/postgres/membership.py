@@ -4,7 +4,7 @@ A row lives for some seconds after its last refresh, by the server's clock. If t
 lease counts from then on: dead listeners do not live on for the size of the jump, and living ones keep what they have.
 After a crash of the server, every row lives that long again: a peer that could not refresh meanwhile is not taken for
 dead. Rows that have been dead for a minute are deleted: nobody waits for them then. Listeners declare under one lock
-for each group and read the peers after it. So of two that declare at once, the second sees the first.
+for each group and read the peers after it. So if two declare at once, the second sees the first.
 
 Each row names its listener's handler. A listener that joins agrees with those at work, or its row says that it does
 not. Then it starts nothing until no other handler is at work. A listener that has agreed keeps that as long as its row

@@ -16,7 +16,7 @@ class Remains:
         self._sql = database.statements("unlost.listener.store.postgres", "remains.sql")
 
     async def encoded(self, mark: bytes, place: str) -> Mapping[str, int]:
-        """Return how many envelopes of a subject there are, by kind. ``mark``: what each of them holds."""
+        """Count the coded contents of a subject, by kind. ``mark``: the text that each of them has."""
         async with self._database.acquire("counting what is left of a subject") as connection:
             row = await connection.fetchrow(self._sql["remains"], mark, place, timeout=SLOW_SECONDS)
         return {} if row is None else dict(row.items())

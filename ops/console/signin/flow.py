@@ -3,7 +3,7 @@
 - ``/signin`` sends the browser to the provider, with a cookie of ten minutes (``attempt.py``). That one is ``Lax``: the
   provider's page sends the person back, and a ``Strict`` cookie would not come along.
 - ``/signin/callback`` changes the code into a session, whose cookie is ``Strict``, and sends the browser to the page.
-  The page needs no cookie to load, and what it asks for comes from its own site, so the cookie counts from there on.
+  The page itself needs no cookie. Its requests come from its own site, so they carry the cookie.
 - Neither takes an address to return to, so nobody can make them lead elsewhere.
 """
 
@@ -103,7 +103,7 @@ class SignIn:
         return response
 
     def user(self, request: Request) -> str | None:
-        """Who has signed in in this browser."""
+        """Return the person who has signed in in this browser."""
         person = self._sessions.person_of(request.scope[PASSED].session)
         return person.user if person else None
 

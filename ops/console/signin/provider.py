@@ -1,7 +1,7 @@
 """The identity provider: its description, its token endpoint and its keys, over HTTP. Raises ``SignInFailed``.
 
-The keys are fetched at each sign-in, so a key that the provider replaces needs no care. Whatever the provider answers
-has limits of size and time, and no error quotes an answer: it may contain a token.
+The keys are fetched at each sign-in, so a key that the provider replaces needs no care. Answers of the provider are
+limited in size and time. No error quotes an answer, since it may contain a token.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 import httpx
 import msgspec
 
-from unlost.ops.console.signin.attempt import Attempt
+from unlost.ops.console.signin.attempt import SignInAttempt
 from unlost.ops.console.signin.failed import SignInFailed, provider_failed
 from unlost.ops.console.signin.id_token import Claims, verified
 from unlost.ops.console.signin.settings import is_safe
@@ -36,7 +36,7 @@ _code = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the provider knows of this console."""
+    """This console as the provider knows it."""
 
     issuer: str
     client_id: str
@@ -69,7 +69,7 @@ class Provider:
         """Close its connections."""
         await self._http.aclose()
 
-    async def authorization_url(self, attempt: Attempt) -> str:
+    async def authorization_url(self, attempt: SignInAttempt) -> str:
         """Where the browser goes to sign in."""
         with self._place():
             endpoint = (await self._description()).authorization_endpoint
@@ -80,7 +80,7 @@ class Provider:
         })  # fmt: skip
         return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{query}"
 
-    async def claims(self, answer: Mapping[str, str], attempt: Attempt) -> Claims:
+    async def claims(self, answer: Mapping[str, str], attempt: SignInAttempt) -> Claims:
         """Return the claims of the person whom the provider has sent back with this answer."""
         with self._place():
             described = await self._description()
@@ -116,7 +116,7 @@ class Provider:
         self._described = now, described
         return described
 
-    async def _token(self, described: Description, code: str, attempt: Attempt) -> str:
+    async def _token(self, described: Description, code: str, attempt: SignInAttempt) -> str:
         form = {
             "grant_type": "authorization_code", "code": code, "redirect_uri": self._client.redirect_url,
             "client_id": self._client.client_id, "code_verifier": attempt.verifier,

@@ -20,7 +20,7 @@ from unlost.listener.source.stream.envelope import split
 AGAIN_SECONDS = 0.2
 
 
-class Clients:
+class FeedClients:
     """All connected clients."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ async def bodies_of(upstream: str) -> AsyncIterator[bytes]:
 
 async def run(upstream: str, port: int) -> None:
     """Forward events for ever."""
-    clients = Clients()
+    clients = FeedClients()
     async with serve(clients.serve, "127.0.0.1", port, compression=None, close_timeout=2.0):
         async for body in bodies_of(upstream):
             await clients.hand_on(body)

@@ -1,7 +1,7 @@
 """Whether events of each key ran in order, from the handler's own record alone. Imports nothing of the product. Pure.
 
-A run is recorded when it begins. An event of a key may begin to run only after the one before it has begun for the last
-time: whatever ran once more, after a failure, a kill or in a replay, had to be settled first.
+A run is recorded when it begins. An event of a key may begin to run only after the last run of the one before it has
+begun. An event that ran again, after a failure, a kill or in a replay, had to be settled before the next one began.
 """
 
 import itertools

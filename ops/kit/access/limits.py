@@ -83,7 +83,7 @@ MOST_QUOTAS = 20_000
 
 
 class Quotas:
-    """The quota of each identity, by its name. Of too many, the oldest is forgotten."""
+    """The quota of each identity, by its name. If there are too many, the oldest is forgotten."""
 
     def __init__(self, defaults: Limits, clock: Callable[[], float]) -> None:
         self._defaults = defaults

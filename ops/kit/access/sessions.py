@@ -3,7 +3,7 @@
 A session is known by 256 random bits in a cookie. Only its digest is kept, so the time of a look-up reveals nothing
 that helps. A session ends when the person signs out, after ``LIFETIME``, and with the process. Nothing prolongs it:
 groups are read at the sign-in alone, so its length bounds how long somebody stays in a group that the provider took
-away. What the groups allow is looked up at each request (``gate.py``).
+away. The rights of the groups are looked up at each request (``gate.py``).
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class _Session:
 
 
 class Sessions:
-    """Who has signed in."""
+    """The people who have signed in."""
 
     def __init__(self, clock: Callable[[], float], *, secure: bool = True) -> None:
         """``secure``: browsers send the cookie by HTTPS alone."""

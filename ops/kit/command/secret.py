@@ -115,8 +115,8 @@ class SecretUrls(Secret):
 def _check_hosts(url: str) -> None:
     """Refuse a URL without readable hosts and ports, before a library does.
 
-    A password that has a slash, say, ends the host for the library, whose message would quote the password as a port,
-    or the rest of it as the name of a database.
+    For the library, a slash in a password ends the host. Its message would quote the password as a port, or the rest of
+    it as the name of a database.
     """
     scheme, _, rest = url.partition("://")
     begin, *more = re.split("[/?#]", rest, maxsplit=1)

@@ -70,7 +70,7 @@ class ServerTls:
     def refresh(self) -> bool:
         """Load the files if they have changed; return whether that was done.
 
-        Files that cannot be used, or change while they are read, are not loaded: the earlier certificate is served,
+        Files that cannot be used, or change while they are read, are not loaded. The earlier certificate is served,
         ``error`` says why, and the files are tried again the next time.
         """
         stamp = self._stamp_now()

@@ -18,12 +18,12 @@ from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.entries import unreadable
 from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits
 from unlost.producer.journal.jetstream.appending import Appender
-from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS, Answer, Refused, in_doubt
+from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS, ApiAnswer, RequestRefused, in_doubt
 from unlost.producer.journal.jetstream.following import announce, follow
 from unlost.producer.journal.jetstream.lookup import number_of
 from unlost.producer.journal.jetstream.messages import bucket_of, id_key
 from unlost.producer.journal.jetstream.retention import last_to_drop
-from unlost.producer.journal.jetstream.session import JetStreamSession
+from unlost.producer.journal.jetstream.session import JournalSession
 from unlost.producer.journal.jetstream.state import State, with_groups
 from unlost.producer.journal.jetstream.streams import Unfit
 from unlost.producer.journal.known import Plain, as_it_is
@@ -55,7 +55,7 @@ class JetStreamJournal:
         """``largest_body``: the bytes that the largest event may have. ``plain``: how bodies are compared."""
         self._address: JetStreamAddress = read_address(url)
         self._loop = LoopThread("journal in JetStream")
-        self._session = JetStreamSession(self._address)
+        self._session = JournalSession(self._address)
         self._appender = Appender(self._session, plain)
         self._name = secrets.token_hex(8)
         try:
@@ -146,7 +146,7 @@ class JetStreamJournal:
         return [unreadable(lost) for lost in range(number, end)]
 
     def first(self, event_id: str) -> Entry | None:
-        """See ``Journal``. What the server's window has forgotten is looked for in a part of all entries."""
+        """See ``Journal``. An id that the server's window has forgotten is looked for in a part of all entries."""
         return self._do("read", lambda: self._first(event_id))
 
     async def _first(self, event_id: str) -> Entry | None:
@@ -199,7 +199,7 @@ class JetStreamJournal:
             await session.state.change(lambda state: _dropped(state, last, total, unread))
         if max(last, before) > info.state.first_seq:  # also what an interrupted retention has left
             purge = {"seq": max(last, before)}
-            await session.connection.api(f"STREAM.PURGE.{self._address.stream}", purge, Answer)
+            await session.connection.api(f"STREAM.PURGE.{self._address.stream}", purge, ApiAnswer)
         if last > before:
             async with session.lock:
                 await session.current()
@@ -234,7 +234,7 @@ class JetStreamJournal:
 
         try:
             return self._loop.run(called())
-        except (*LIBRARY_ERRORS, Refused) as error:
+        except (*LIBRARY_ERRORS, RequestRefused) as error:
             reason = masked(str(error)) or type(error).__name__
             doubt = "; if it was is in doubt, so publish again with the same ids" if in_doubt(error) else ""
             where = f"the journal in JetStream at {self._address.shown}"

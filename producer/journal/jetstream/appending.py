@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from unlost.producer.journal.entries import new_entries, some_entries
-from unlost.producer.journal.jetstream.connection import KNOWN_IN_BATCH, WRONG_LAST, WRONG_LAST_TOO, Refused
+from unlost.producer.journal.jetstream.connection import KNOWN_IN_BATCH, WRONG_LAST, WRONG_LAST_TOO, RequestRefused
 from unlost.producer.journal.jetstream.history import Newest
 from unlost.producer.journal.jetstream.lookup import known_of
 from unlost.producer.journal.jetstream.messages import Message, key_of, message_id, message_of
-from unlost.producer.journal.jetstream.session import JetStreamSession
+from unlost.producer.journal.jetstream.session import JournalSession
 from unlost.producer.journal.known import FIRST, Plain, judge
 from unlost.producer.journal.port import Accepted, Entry, JournalError, Placed, Written
 from unlost.producer.journal.publications import Publication, Publications, lines_of
@@ -33,14 +33,14 @@ class _Known(Exception):
 class Appender:
     """Appends to the stream of one session."""
 
-    def __init__(self, session: JetStreamSession, plain: Plain) -> None:
+    def __init__(self, session: JournalSession, plain: Plain) -> None:
         self._session = session
         self._plain = plain
         self._met_known = False
         """The last batch contained known events, so the next one probably does, too."""
 
     async def append(self, groups: Sequence[Publications], at: float) -> Written:
-        """See ``Journal``. What more than one batch takes may be stored in part, if an error is raised."""
+        """See ``Journal``. If an error is raised, events of more than one batch may be stored in part."""
         some = [(one, key_of(one)) for one in chain.from_iterable(groups)]
         session = self._session
         async with session.lock:
@@ -61,7 +61,7 @@ class Appender:
                 return await self._place_some(batch, at)
             except _Known:
                 self._met_known = True
-            except Refused as refused:
+            except RequestRefused as refused:
                 if refused.code not in (WRONG_LAST, WRONG_LAST_TOO):
                     raise
                 await self._session.learn()
@@ -109,7 +109,7 @@ class Appender:
         before = history.newest.number
         try:
             ack = await self._session.connection.publish(messages, before)
-        except Refused as refused:
+        except RequestRefused as refused:
             if refused.code == KNOWN_IN_BATCH:
                 raise _Known from None
             raise

@@ -35,14 +35,14 @@ LIBRARY_ERRORS = (nats.errors.Error, OSError, asyncio.InvalidStateError, msgspec
 
 
 class ApiError(msgspec.Struct, frozen=True):
-    """What the server says when it refuses."""
+    """The error in an answer that refuses a request."""
 
     code: int = 0
     err_code: int = 0
     description: str = ""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The server has refused a request, and has done nothing."""
 
     def __init__(self, error: ApiError) -> None:
@@ -55,13 +55,13 @@ class Refused(Exception):
         return self.code == KNOWN_SOON
 
 
-class Answer(msgspec.Struct):
+class ApiAnswer(msgspec.Struct):
     """Any answer of the API."""
 
     error: ApiError | None = None
 
 
-class Ack(Answer):
+class PublishAck(ApiAnswer):
     """The answer to a publication: its sequence number, that of the last one of a batch."""
 
     seq: int = 0
@@ -70,7 +70,7 @@ class Ack(Answer):
 
 def in_doubt(error: BaseException) -> bool:
     """Whether the server may have stored something in spite of this error."""
-    if isinstance(error, Refused):
+    if isinstance(error, RequestRefused):
         return error.in_doubt
     return not isinstance(error, ValueError)
 
@@ -142,7 +142,7 @@ class JetStreamConnection:
             await _closed(client)
 
     async def ask(self, subject: str, body: bytes, kind: type[T], headers: Mapping[str, str] | None = None) -> T:
-        """Send a request, and decode the answer. Raises ``Refused``, or errors of the library."""
+        """Send a request, and decode the answer. Raises ``RequestRefused``, or errors of the library."""
         client = await self.client()
         try:
             reply = await client.request(
@@ -157,12 +157,12 @@ class JetStreamConnection:
         """Call JetStream's API."""
         return await self.ask(f"{API}.{call}", b"" if request is None else msgspec.json.encode(request), kind)
 
-    async def publish(self, messages: Sequence[Message], expected_last: int) -> Ack:
+    async def publish(self, messages: Sequence[Message], expected_last: int) -> PublishAck:
         """Store these messages, all or nothing, if the stream's last number is the expected one."""
         expected = {"Nats-Expected-Last-Sequence": str(expected_last)}
         if len(messages) == 1:
             one = messages[0]
-            return await self.ask(one.subject, one.body, Ack, one.headers | expected)
+            return await self.ask(one.subject, one.body, PublishAck, one.headers | expected)
         *some, last = messages
         batch = {"Nats-Batch-Id": secrets.token_hex(12)}
         client = await self.client()
@@ -174,7 +174,7 @@ class JetStreamConnection:
             self._cut(client)
             raise
         end = {"Nats-Batch-Sequence": str(len(messages)), "Nats-Batch-Commit": "1"}
-        return await self.ask(last.subject, last.body, Ack, last.headers | batch | end)
+        return await self.ask(last.subject, last.body, PublishAck, last.headers | batch | end)
 
     async def tell(self, subject: str, body: bytes) -> None:
         """Publish without an answer. Errors are ignored."""
@@ -204,15 +204,15 @@ class JetStreamConnection:
             self._cut(client)
             raise
         if _status(end) not in (END_OF_BATCH, NOTHING_FOUND):
-            raise Refused(ApiError(int(_status(end)), 0, (end.headers or {}).get("Description", "")))
+            raise RequestRefused(ApiError(int(_status(end)), 0, (end.headers or {}).get("Description", "")))
         return found
 
 
 def decoded(data: bytes, kind: type[T]) -> T:
     """The answer, unless it is a refusal."""
-    error = msgspec.json.decode(data, type=Answer).error
+    error = msgspec.json.decode(data, type=ApiAnswer).error
     if error is not None:
-        raise Refused(error)
+        raise RequestRefused(error)
     return msgspec.json.decode(data, type=kind)
 
 

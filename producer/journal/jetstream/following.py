@@ -7,21 +7,21 @@ from contextlib import suppress
 from nats.aio.msg import Msg
 
 from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS
-from unlost.producer.journal.jetstream.session import JetStreamSession
+from unlost.producer.journal.jetstream.session import JournalSession
 
 AGAIN_SECONDS = 1.0
 
 
-def _subject(session: JetStreamSession) -> str:
+def _subject(session: JournalSession) -> str:
     return f"{session.address.stream}.grew"
 
 
-async def announce(session: JetStreamSession, name: str, newest: int) -> None:
+async def announce(session: JournalSession, name: str, newest: int) -> None:
     """Announce the newest number. ``name``: whose commit it was."""
     await session.connection.tell(_subject(session), f"{name} {newest}".encode())
 
 
-async def follow(session: JetStreamSession, own: str, grew: Callable[[int], None]) -> None:
+async def follow(session: JournalSession, own: str, grew: Callable[[int], None]) -> None:
     """Call ``grew`` with the newest number that another has announced. Cancelled at the end."""
 
     async def heard(message: Msg) -> None:

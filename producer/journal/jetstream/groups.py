@@ -8,8 +8,8 @@ import msgspec
 
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.groups import Group
-from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS, NO_STREAM, JetStreamConnection, Refused
-from unlost.producer.journal.jetstream.reading import Reader
+from unlost.producer.journal.jetstream.connection import LIBRARY_ERRORS, NO_STREAM, JetStreamConnection, RequestRefused
+from unlost.producer.journal.jetstream.reading import EntryReader
 from unlost.producer.journal.jetstream.state import State, StateKept
 from unlost.producer.journal.jetstream.streams import StreamInfo, info_of
 from unlost.producer.journal.loop_thread import LoopThread
@@ -45,7 +45,7 @@ class StreamGroups:
 
     def holding(self, mark: bytes) -> int:
         """Count the entries whose bodies hold this mark. It reads all of them."""
-        return self._run(lambda: Reader(self._connection, self._stream).holding(mark))
+        return self._run(lambda: EntryReader(self._connection, self._stream).holding(mark))
 
     def _info(self) -> StreamInfo:
         return self._run(lambda: info_of(self._connection, self._stream))
@@ -69,7 +69,7 @@ def opened(url: str) -> Iterator[StreamGroups]:
     loop, connection = LoopThread("journal in JetStream"), JetStreamConnection(address, "unlost journal")
     try:
         yield StreamGroups(loop, connection, address.stream)
-    except Refused as refused:
+    except RequestRefused as refused:
         if refused.code != NO_STREAM:
             raise JournalError(f"{address.shown} cannot be used as a journal: {masked(str(refused))}") from None
         raise JournalError(f"{address.shown} has no journal: no producer has made one there yet") from None

@@ -1,4 +1,4 @@
-"""What a producer knows of the stream: its newest entry, and all timelines. Pure.
+"""The stream as a producer knows it: its newest entry, and all timelines. Pure.
 
 A timeline begins with an entry, which says so. A producer begins one at its start, and after any call that failed: it
 may then speak to servers that know less. Other producers continue the newest timeline, whoever began it. Nothing is
@@ -41,7 +41,7 @@ def timelines_of(base: Timeline, oldest: StoredMessage | None, beginnings: Seque
     return [base, msgspec.structs.replace(oldest.timeline, first=1), *begun]
 
 
-class JournalHistory:
+class JetStreamHistory:
     """See the module."""
 
     def __init__(self, identity: str, known: Sequence[Timeline], newest: Newest, now: float) -> None:

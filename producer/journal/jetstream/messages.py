@@ -5,8 +5,8 @@ stream that was restored or cut short:
 
     the timeline in which it was written, the bytes of all bodies up to its own, its time, its digest, its id
 
-The number of an entry is its sequence number. Its subject says whether it is the first of its timeline, and has two hex
-digits of its id's hash, by which an id is found that the server has forgotten.
+The number of an entry is its sequence number. Its subject says whether it is the first of its timeline. It also has two
+hex digits of its id's hash, by which an id that the server has forgotten is found.
 """
 
 import json
@@ -87,7 +87,7 @@ def message_of(
 
 
 def stored(number: int, mark: str | None, body: bytes) -> StoredMessage | None:
-    """What a message of the stream holds; None if a producer has not written it."""
+    """Return the content of a message of the stream; None if no producer has written it."""
     if mark is None:
         return None
     try:

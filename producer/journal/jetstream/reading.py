@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from unlost.producer.journal.entries import unreadable
-from unlost.producer.journal.jetstream.connection import NO_MESSAGE, Answer, JetStreamConnection, Refused
+from unlost.producer.journal.jetstream.connection import NO_MESSAGE, ApiAnswer, JetStreamConnection, RequestRefused
 from unlost.producer.journal.jetstream.messages import ANY, BEGINS, StoredMessage, mark_in, mark_in_text, stored
 from unlost.producer.journal.port import Entry
 
@@ -23,13 +23,13 @@ class RawMessage(msgspec.Struct):
     data: bytes = b""
 
 
-class Found(Answer):
+class Found(ApiAnswer):
     """The answer to a request for one message."""
 
     message: RawMessage = msgspec.field(default_factory=lambda: RawMessage(0))
 
 
-class Reader:
+class EntryReader:
     """Reads one stream."""
 
     def __init__(self, connection: JetStreamConnection, stream: str) -> None:
@@ -40,7 +40,7 @@ class Reader:
         """One message from the leader, or None if there is none."""
         try:
             found = await self._connection.api(f"STREAM.MSG.GET.{self._stream}", request, Found)
-        except Refused as refused:
+        except RequestRefused as refused:
             if refused.code != NO_MESSAGE:
                 raise
             return None

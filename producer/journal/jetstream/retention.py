@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from unlost.producer.journal.groups import RetentionLimits
 from unlost.producer.journal.jetstream.messages import StoredMessage
-from unlost.producer.journal.jetstream.reading import Reader
+from unlost.producer.journal.jetstream.reading import EntryReader
 
 
 async def last_to_drop(
-    reader: Reader, before: int, newest: int, chunk: int, keep: RetentionLimits, *, older_than: float, total: int
+    reader: EntryReader, before: int, newest: int, chunk: int, keep: RetentionLimits, *, older_than: float, total: int
 ) -> int:
     """The last number that is too old, or whose removal is needed until all bodies up to ``total`` are gone."""
     most = min(newest, before + chunk, keep.after)
@@ -16,7 +16,7 @@ async def last_to_drop(
     return max(old, await _last(reader, before, most, lambda one: one.total - len(one.entry.body) < total))
 
 
-async def _last(reader: Reader, before: int, most: int, is_to_go: Callable[[StoredMessage], bool]) -> int:
+async def _last(reader: EntryReader, before: int, most: int, is_to_go: Callable[[StoredMessage], bool]) -> int:
     """The last number up to ``most`` of which this holds, if it holds of every one before."""
 
     async def goes(number: int) -> bool:

@@ -11,16 +11,16 @@ import msgspec
 
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.jetstream.connection import JetStreamConnection
-from unlost.producer.journal.jetstream.history import JournalHistory, Newest, base_of, timelines_of
+from unlost.producer.journal.jetstream.history import JetStreamHistory, Newest, base_of, timelines_of
 from unlost.producer.journal.jetstream.messages import mark_in_text
-from unlost.producer.journal.jetstream.reading import Reader
+from unlost.producer.journal.jetstream.reading import EntryReader
 from unlost.producer.journal.jetstream.state import State, StateKept
 from unlost.producer.journal.jetstream.streams import StreamInfo, check_sync, info_of, prepared
 from unlost.producer.journal.nats_address import JetStreamAddress
 from unlost.producer.journal.port import HistoryLost
 
 
-class JetStreamSession:
+class JournalSession:
     """See the module. ``lock`` must be held by whoever changes the history."""
 
     def __init__(self, address: JetStreamAddress) -> None:
@@ -28,14 +28,14 @@ class JetStreamSession:
         self.connection = JetStreamConnection(address, "unlost producer")
         self.reading = JetStreamConnection(address, "unlost producer, reading")
         self.following = JetStreamConnection(address, "unlost producer, following")
-        self.reader = Reader(self.connection, address.stream)
-        self.many = Reader(self.reading, address.stream)
+        self.reader = EntryReader(self.connection, address.stream)
+        self.many = EntryReader(self.reading, address.stream)
         self.lock = asyncio.Lock()
         self.doubts = False
         """A call has failed, so the next entry begins a timeline."""
         self.identity = ""
         self.state: StateKept
-        self.history: JournalHistory
+        self.history: JetStreamHistory
         self.before = self.total_before = 0
         """The number up to which entries are gone, and the bytes of their bodies."""
 
@@ -49,7 +49,7 @@ class JetStreamSession:
         kept = await self.state.change(lambda state: _within(state, last))
         _, oldest = await self.reader.next(1)
         known = timelines_of(base_of(self.identity, first), oldest, await self.reader.beginnings(1))
-        self.history = JournalHistory(self.identity, known, await self._newest(last, 0), time.time())
+        self.history = JetStreamHistory(self.identity, known, await self._newest(last, 0), time.time())
         await self.learn_before(kept, info)
 
     async def _newest(self, number: int, total: int) -> Newest:

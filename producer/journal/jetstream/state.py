@@ -9,9 +9,9 @@ from unlost.producer.journal.jetstream.connection import (
     NO_MESSAGE,
     WRONG_LAST,
     WRONG_LAST_TOO,
-    Ack,
     JetStreamConnection,
-    Refused,
+    PublishAck,
+    RequestRefused,
 )
 from unlost.producer.journal.jetstream.reading import Found
 from unlost.producer.journal.jetstream.streams import state_stream, state_subject
@@ -62,9 +62,9 @@ class StateKept:
             expected = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
             try:
                 await self._connection.ask(
-                    state_subject(self._stream), msgspec.json.encode(after), Ack, headers=expected
+                    state_subject(self._stream), msgspec.json.encode(after), PublishAck, headers=expected
                 )
-            except Refused as refused:
+            except RequestRefused as refused:
                 if refused.code not in (WRONG_LAST, WRONG_LAST_TOO):
                     raise
                 continue
@@ -76,7 +76,7 @@ class StateKept:
             found = await self._connection.api(
                 f"STREAM.MSG.GET.{state_stream(self._stream)}", {"last_by_subj": state_subject(self._stream)}, Found
             )
-        except Refused as refused:
+        except RequestRefused as refused:
             if refused.code != NO_MESSAGE:
                 raise
             return State(self._identity), 0

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from unlost.producer.journal.jetstream.connection import NO_STREAM, Answer, JetStreamConnection, Refused
+from unlost.producer.journal.jetstream.connection import NO_STREAM, ApiAnswer, JetStreamConnection, RequestRefused
 from unlost.producer.journal.jetstream.messages import subjects_of
 from unlost.producer.journal.nats_address import JetStreamAddress
 from unlost.producer.journal.port import JournalError
@@ -37,8 +37,8 @@ class StreamState(msgspec.Struct):
     last_seq: int
 
 
-class StreamInfo(Answer):
-    """What the server says about a stream."""
+class StreamInfo(ApiAnswer):
+    """A stream as the server describes it."""
 
     config: dict[str, Any] = msgspec.field(default_factory=dict)
     state: StreamState = msgspec.field(default_factory=lambda: StreamState(0, 0))
@@ -60,7 +60,7 @@ def state_subject(stream: str) -> str:
 
 
 async def info_of(connection: JetStreamConnection, stream: str) -> StreamInfo:
-    """What the leader says about a stream."""
+    """Ask the leader about a stream."""
     return await connection.api(f"STREAM.INFO.{stream}", None, StreamInfo)
 
 
@@ -108,7 +108,7 @@ async def _made(connection: JetStreamConnection, address: JetStreamAddress, conf
     name: str = config["name"]
     try:
         return await info_of(connection, name)
-    except Refused as refused:
+    except RequestRefused as refused:
         if refused.code != NO_STREAM:
             raise
     for replicas in [address.replicas] if address.replicas else [3, 1]:
@@ -118,7 +118,7 @@ async def _made(connection: JetStreamConnection, address: JetStreamAddress, conf
         }  # fmt: skip
         try:
             return await connection.api(f"STREAM.CREATE.{name}", wanted, StreamInfo)
-        except Refused as refused:
+        except RequestRefused as refused:
             if refused.code == NAME_TAKEN:  # another producer was faster
                 return await info_of(connection, name)
             if refused.code != CLUSTER_NEEDED:

@@ -29,7 +29,7 @@ from unlost.producer.journal.port import (
     Written,
 )
 from unlost.producer.journal.postgres import statements
-from unlost.producer.journal.postgres.history import JournalHistory
+from unlost.producer.journal.postgres.history import PostgresHistory
 from unlost.producer.journal.postgres.retention import retire
 from unlost.producer.journal.postgres.rows import insert_some, looked_up, without_holes
 from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, Follower, PostgresSession, Use, in_doubt
@@ -50,7 +50,7 @@ class PostgresJournal:
         self._plain = plain
         self._where = masked(url)
         self._loop = LoopThread("journal in PostgreSQL")
-        self._history = JournalHistory(self._where)
+        self._history = PostgresHistory(self._where)
         self._writer = PostgresSession(url, self._history.begin_timeline)
         self._reader = PostgresSession(url)
         self._follower = Follower(url)

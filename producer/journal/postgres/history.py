@@ -1,4 +1,4 @@
-"""What a producer knows of a journal in PostgreSQL: its newest number, and the timelines of all producers.
+"""A journal in PostgreSQL as a producer knows it: its newest number, and the timelines of all producers.
 
 It raises ``HistoryLost`` once the journal does not continue what was read before.
 """
@@ -20,7 +20,7 @@ class _Seen(NamedTuple):
     read_up_to: int
 
 
-class JournalHistory:
+class PostgresHistory:
     """The history of one journal, as one producer has read it."""
 
     def __init__(self, where: str) -> None:

@@ -58,7 +58,7 @@ class Log:
         with self._moving:
             started = time.monotonic()
             self._move()
-            # What was added meanwhile is little then, and can hold up commits. Otherwise it may be much.
+            # Little was added meanwhile, so this move holds up commits only briefly. Otherwise it may be much.
             if time.monotonic() - started < SOON:
                 with self._commits:
                     self._move()

@@ -11,7 +11,7 @@ from unlost.listener.core.event import parse
 from unlost.listener.shipped import key_file
 from unlost.ops.kit.command import PathOrUrl
 from unlost.producer.app.opening import open_journal
-from unlost.producer.journal.coded import is_envelope
+from unlost.producer.journal.coded import is_coded_body
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Journal, JournalError
 from unlost.producer.journal.postgres import remains as in_server
@@ -62,7 +62,7 @@ async def test_the_journal_holds_no_content(place: Place, tmp_path: Path) -> Non
         bodies = [row["body"] for row in await connection.fetch("SELECT body FROM producer_journal.entries")]
         await connection.close()
         assert len(bodies) == 3
-        assert all(map(is_envelope, bodies))
+        assert all(map(is_coded_body, bodies))
 
 
 def test_a_known_event_differs_from_a_conflict_by_its_plain_content(place: Place) -> None:

@@ -6,19 +6,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from unlost.ops.console import daemon as daemon_module
-from unlost.ops.console.daemon import Daemon
+from unlost.ops.console.daemon import ConsoleDaemon
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.kit.access.gate import Gate
 from unlost.ops.watch.query import Watch
 
 
 @pytest.fixture
-def daemon(tmp_path) -> Daemon:
+def daemon(tmp_path) -> ConsoleDaemon:
     settings = {"port": "0", "database_url": f"postgresql:///d?host={tmp_path}", "listeners": "", "letters": ""}
-    return Daemon(ConsoleSettings.load(settings))
+    return ConsoleDaemon(ConsoleSettings.load(settings))
 
 
-async def test_a_task_that_fails_ends_the_console(daemon: Daemon, monkeypatch: pytest.MonkeyPatch):
+async def test_a_task_that_fails_ends_the_console(daemon: ConsoleDaemon, monkeypatch: pytest.MonkeyPatch):
     async def broken(_gate: Gate) -> None:
         raise RuntimeError("a mistake of ours")
 
@@ -27,7 +27,9 @@ async def test_a_task_that_fails_ends_the_console(daemon: Daemon, monkeypatch: p
         await daemon.run()
 
 
-async def test_a_look_that_fails_is_logged_and_the_next_one_follows(daemon: Daemon, monkeypatch: pytest.MonkeyPatch):
+async def test_a_look_that_fails_is_logged_and_the_next_one_follows(
+    daemon: ConsoleDaemon, monkeypatch: pytest.MonkeyPatch
+):
     looks = 0
 
     async def look(_watch: Watch) -> Any:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from unlost.ops.console.daemon import Daemon
+from unlost.ops.console.daemon import ConsoleDaemon
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.kit.access.hosts import Hosts
 from unlost.ops.kit.command import UsageProblem
@@ -36,7 +36,7 @@ def test_the_name_to_which_people_come_back_is_known_and_cookies_are_secure(good
 
 
 async def test_without_a_provider_nobody_is_sent_anywhere(good: dict[str, str]):
-    daemon = Daemon(ConsoleSettings.load(good | {"oidc_issuer": ""}))
+    daemon = ConsoleDaemon(ConsoleSettings.load(good | {"oidc_issuer": ""}))
     transport = httpx.ASGITransport(app=daemon.application)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         assert (await client.get("/api/signin")).json() == {"oidc": False, "user": None}
