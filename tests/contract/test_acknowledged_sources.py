@@ -513,7 +513,7 @@ async def test_redeliveries_do_not_hide_what_a_stream_drops(monkeypatch: pytest.
 
 
 @pytest.mark.timeout(300)
-async def test_how_much_rabbitmq_sends_ahead_follows_the_size_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rabbitmq_sends_ahead_as_many_messages_as_their_size_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rabbitmq_consumer, "FIRST_AHEAD", 20)
     monkeypatch.setattr(rabbitmq_consumer, "BYTES_AHEAD", 100_000)
     with running(RabbitServer) as server:

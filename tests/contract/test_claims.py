@@ -441,7 +441,7 @@ async def test_a_large_batch(place: Place) -> None:
     assert await claims.settle(batch, "dead") == [True] * 3_000
 
 
-async def test_of_two_that_race_exactly_one_wins(place: Place) -> None:
+async def test_exactly_one_of_two_that_race_wins(place: Place) -> None:
     racers = [place.listener(token) for token in ("a", "b")]
     batches = [[ask(f"e{i}") for i in range(50 * n, 50 * n + 50)] for n in range(6)]
     tasks = [
@@ -455,7 +455,7 @@ async def test_of_two_that_race_exactly_one_wins(place: Place) -> None:
             assert isinstance(one, Won) != isinstance(other, Won)
 
 
-async def test_of_two_that_take_over_exactly_one_wins(place: Place) -> None:
+async def test_exactly_one_of_two_that_take_over_wins(place: Place) -> None:
     events = [f"e{i}" for i in range(40)]
     await place.listener("gone", lease=SHORT).claim([ask(e) for e in events], take_over=False)
     racers = [place.listener(token) for token in ("a", "b")]

@@ -46,7 +46,7 @@ def databases(postgres_server: PostgresServer) -> Databases:
     return Databases(postgres_server)
 
 
-async def test_of_kept_tables_rows_are_gone_and_numbers_begin_anew(databases: Databases) -> None:
+async def test_kept_tables_have_no_rows_and_numbers_begin_anew(databases: Databases) -> None:
     with databases.migrated() as url:
         table, described, generation = [await ask(url, one) for one in (TABLE, DESCRIBED, GENERATION)]
         await change(url, "insert into unlost.pauses (kind, name, paused_by, why) values ('route', 'a', 'b', 'c')")
@@ -94,7 +94,7 @@ async def test_tables_that_a_test_changed_are_made_anew(databases: Databases, ha
         assert await ask(again, DESCRIBED) == described
 
 
-async def test_of_an_empty_database_nothing_is_left(databases: Databases) -> None:
+async def test_an_empty_database_shows_nothing_of_the_test_before(databases: Databases) -> None:
     schemas = "select string_agg(nspname || coalesce(nspacl::text, ''), ',' order by nspname) from pg_namespace"
     with databases.empty() as url:
         empty = await ask(url, schemas)

@@ -186,7 +186,7 @@ async def test_settled_is_refuted_without_a_row_or_another_letter(bed: Bed):
     assert [one[-1] for one in await healing.refuted(taken)] == ["a"]
 
 
-async def test_how_letters_end_is_recorded_also_of_those_that_were_looked_up(bed: Bed):
+async def test_the_end_of_each_letter_is_recorded_if_it_was_looked_up_too(bed: Bed):
     await bed.put(of(OURS, "a"), of(OURS, "s"), of(OURS, "u"))
     healing = bed.healing()
     (group,) = await healing.groups(9)

@@ -48,7 +48,7 @@ async def test_few_rows_are_counted_one_by_one(database: Database) -> None:
     assert sum((await Histories(database, lambda: NOW).of(3)).groups[0].counts) == 30
 
 
-async def test_of_many_rows_a_part_is_read_and_multiplied(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_part_of_many_rows_is_read_and_multiplied(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "MOST_READ", 40)
     monkeypatch.setattr(history, "MOST_LETTERS", 10)
     found = await Histories(database, lambda: NOW).of(3)

@@ -147,7 +147,7 @@ async def test_one_that_is_refused_for_a_while_comes_again_and_one_that_never_is
     assert "HTTP 302" in facts[-1].why
 
 
-async def test_of_many_happenings_one_says_that_there_are_more(database: Database, database_url: str) -> None:
+async def test_one_notification_says_that_many_more_are_left_out(database: Database, database_url: str) -> None:
     for number in range(40):
         await listed(database, f"l{number}", message=f"failure {chr(97 + number % 26)}{chr(97 + number // 26)}", at=NEW)
     connection = await asyncpg.connect(database_url)

@@ -249,7 +249,7 @@ async def test_a_row_says_which_owner_stored_it_and_after_how_many_attempts(
     assert [(one["epoch"], one["attempts"]) for one in found if one] == numbers
 
 
-async def test_which_are_settled(server: Real | Simulated) -> None:
+async def test_the_store_reports_which_events_are_settled(server: Real | Simulated) -> None:
     store = server.store()
     await store.insert([row("e"), row("f")])
     assert await server.register().enter([burial("dead"), burial("e")]) == ["buried", "stored"]
@@ -673,7 +673,7 @@ async def test_only_who_knows_the_store_takes_it_further(server: Real | Simulate
     assert (await a.refresh(ahead)).store.version == first.version + 2, "a cursor that went back stays where it is"
 
 
-async def test_of_two_that_replace_a_generation_one_does(server: Real | Simulated) -> None:
+async def test_one_of_two_that_replace_a_generation_does(server: Real | Simulated) -> None:
     a, b = server.membership("a"), server.membership("b")
     first = (await a.refresh()).store
     await a.renew(first.generation, 40)

@@ -116,7 +116,7 @@ async def test_a_file_comes_into_the_chain_once_in_order_whoever_merges_it(datab
     assert [(one.at, one.origin[-64:]) for one in merged] == [(one.at, one.hash) for one in of_file]
 
 
-async def test_of_a_file_that_was_changed_nothing_is_merged(database: Database, tmp_path: Path) -> None:
+async def test_a_changed_file_is_not_merged(database: Database, tmp_path: Path) -> None:
     trail, file = TableTrail(database), tmp_path / "a.trail"
     for number in range(3):
         append_to(file, act(number))

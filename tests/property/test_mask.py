@@ -65,5 +65,5 @@ def test_every_text_of_a_health_report_is_masked():
         assert SECRET not in str(reported)
 
 
-def test_whatever_is_no_text_stays():
+def test_values_that_are_no_text_stay():
     assert masked_within({"a": (1, None, True, {"ws://u:p@h": 2.5})}) == {"a": [1, None, True, {f"ws://{MASK}@h": 2.5}]}

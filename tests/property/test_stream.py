@@ -224,7 +224,7 @@ async def test_empty_messages_count_too_so_that_reading_pauses() -> None:
     assert wire.reading
 
 
-async def test_of_a_giant_only_its_measure_is_ever_held() -> None:
+async def test_only_the_measure_of_a_giant_is_ever_held() -> None:
     chunk, count = bytes(256 * 1024), 400
     stream, _ = await streaming([b"", b"\x82\x7f" + (len(chunk) * count).to_bytes(8, "big")])
     tracemalloc.start()

@@ -167,7 +167,7 @@ def test_letters_that_come_meanwhile_wait_for_the_next_replay(work: Work):
     assert work.report()["report"]["stored"] == 1
 
 
-def test_of_two_replays_at_once_the_second_reports_who_holds_it(work: Work):
+def test_a_second_replay_reports_who_holds_the_letters(work: Work):
     work.put({"hangs": True})
     process = work.start()
     until(lambda: work.runs() == ["e0"])

@@ -127,7 +127,7 @@ async def test_events_without_a_handler_become_rows_once_each(servers: dict):
     assert (rows[0]["type"], json.loads(rows[0]["other"])) == ("t", {"region": "eu"})
 
 
-async def test_of_two_listeners_one_stores_and_the_other_sees_it_settled(servers: dict):
+async def test_one_of_two_listeners_stores_and_the_other_sees_it_settled(servers: dict):
     async with (
         running_source() as source,
         running_listener(ws_url=source.url, **servers) as one,

@@ -88,7 +88,7 @@ def test_a_record_that_saw_the_state_is_a_step_of_the_table(history: list[Record
 
 
 @given(st.lists(records, max_size=12), st.randoms(use_true_random=False))
-def test_whether_a_letter_is_resolved_does_not_depend_on_the_order(history: list[Record], rng: random.Random) -> None:
+def test_a_letters_resolution_does_not_depend_on_the_order(history: list[Record], rng: random.Random) -> None:
     history = list({one.at: one for one in history}.values())
     other = rng.sample(history, len(history))
     ends = [_end(one) for one in (history, other, [*other, *history])]

@@ -74,7 +74,7 @@ def test_each_start_whose_entries_can_be_read_is_remembered(lengths: list[int], 
     assert kept == [one for one in known if one not in gone], "only a few of these have no entries"
 
 
-def test_of_starts_without_entries_the_latest_few_are_remembered_and_all_that_have_one():
+def test_starts_with_entries_and_the_latest_few_without_are_kept():
     lengths = [1] * 20 + [0] * (EMPTY_KEPT + 5) + [1]
     known = timelines_of(lengths)
     assert still_needed(known, 0) == known[:20] + known[25:]

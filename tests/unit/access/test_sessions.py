@@ -67,7 +67,7 @@ def test_a_person_has_few_sessions_and_all_people_have_a_bounded_number(sessions
     assert [sessions.person_of(one) is not None for one in made] == [False] * 2 + [True] * MOST_OF_ONE
 
 
-def test_of_too_many_the_oldest_ends(sessions: Sessions, monkeypatch: pytest.MonkeyPatch):
+def test_the_oldest_of_too_many_sessions_ends(sessions: Sessions, monkeypatch: pytest.MonkeyPatch):
     assert MOST <= 10_000
     monkeypatch.setattr("unlost.ops.kit.access.sessions.MOST", 3)
     made = [sessions.begin(Person(f"{number}", ())) for number in range(5)]

@@ -35,7 +35,7 @@ def test_the_middle_round_counts():
     assert spread(rounds) == pytest.approx((100 - 25) / 50)
 
 
-def test_of_latencies_each_figure_has_its_own_median():
+def test_each_figure_of_latencies_has_its_own_median():
     rounds = [Latencies(1, 9, 10), Latencies(2, 3, 30), Latencies(3, 6, 20)]
     assert median_of(rounds) == Latencies(2, 6, 20)
 
@@ -67,7 +67,7 @@ def test_noise_explains_some_misses_and_never_a_size():
     assert len(missed_bars({"sequential": 6.0, "latency": 100.0, "redis_bytes": 121.0}, noisy=True)) == 3
 
 
-def test_of_two_looks_the_better_counts():
+def test_the_better_of_two_looks_counts():
     assert better("sequential", 19.0, 21.0) == 21.0
     assert better("latency", 2.0, 9.0) == 2.0
 

@@ -59,7 +59,7 @@ def test_the_value_at_a_path_is_masked_in_texts():
     assert reported == f"{MASK} and 4222"
 
 
-def test_of_a_traceback_the_places_are_kept_and_the_texts_are_not():
+def test_places_of_a_traceback_are_kept_and_texts_are_not():
     trace = f'Traceback:\n  File "h.py", line 3, in handle\n    raise Reject("{CARD}")\nReject: {CARD}\n  File {CARD}'
     assert Redactor(["card"]).trace(trace) == '  File "h.py", line 3, in handle'
     assert Redactor([]).trace(trace) == trace
@@ -125,7 +125,7 @@ def test_the_detail_of_a_state_is_masked(status: Status):
     assert redacted_entry(entry, Redactor(["card"])).state.detail == f"card {MASK} again"
 
 
-def test_why_a_person_archived_a_letter_is_shown_and_an_error_after_that_is_masked():
+def test_an_archive_reason_is_shown_and_a_later_error_is_masked():
     one = letter("refused", {"event_id": "e", "payload": {"card": "lost"}})
     for error_type, detail in ((None, "a lost order"), ("Reject", f"a {MASK} order")):
         state = LetterState(status="archived", detail="a lost order", error_type=error_type)

@@ -58,7 +58,7 @@ def test_the_json_has_exactly_the_promised_names():
         ({"errors": ("the stage fell down",)}, STRICT, "the stage fell down"),
     ],
 )
-def test_whatever_did_not_hold_fails_the_drill_and_is_reported(change: dict, bars: Bars, word: str):
+def test_each_broken_promise_fails_the_drill_and_is_reported(change: dict, bars: Bars, word: str):
     result, reasons = judge(replace(GOOD, **change), bars)
     assert not result.passed
     assert any(word in reason for reason in reasons), reasons

@@ -122,7 +122,7 @@ async def test_a_call_that_was_given_up_leaves_its_place_to_another() -> None:
     go_on.set()
 
 
-async def test_how_calls_end_is_known_while_another_of_their_thread_blocks() -> None:
+async def test_a_call_ends_while_another_of_its_thread_blocks() -> None:
     threads, go_on, waits = made(), threading.Event(), threading.Event()
 
     def block() -> None:
@@ -139,7 +139,7 @@ async def test_how_calls_end_is_known_while_another_of_their_thread_blocks() -> 
         await slow
 
 
-async def test_how_a_call_ends_is_known_although_the_next_one_came_in_that_moment(
+async def test_a_call_ends_although_the_next_one_came_in_that_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(handler_threads, "PATIENCE", NEVER)

@@ -50,7 +50,7 @@ def handlers() -> list[FunctionHandler]:
         asyncio.CancelledError, MemoryError, ValueError,
     ],
 )  # fmt: skip
-async def test_whatever_a_handler_raises_is_a_failed_attempt(
+async def test_each_exception_of_a_handler_is_a_failed_attempt(
     handler: FunctionHandler, raised: Callable[[], BaseException]
 ) -> None:
     RAISED.append(raised())

@@ -188,7 +188,7 @@ def test_events_from_letters_wait_for_nothing_here():
 
 
 @given(st.lists(st.tuples(st.sampled_from(("enter", "enter", "settle")), st.integers(0, 30)), max_size=60))
-def test_of_each_key_exactly_the_oldest_unsettled_event_may_be_claimed(steps: list[tuple[str, int]]):
+def test_only_the_oldest_unsettled_event_of_each_key_may_be_claimed(steps: list[tuple[str, int]]):
     order = KeyOrder()
     memory: dict[str, list[InFlight]] = {"a": [], "b": [], "c": []}
     may_go: set[str] = set()

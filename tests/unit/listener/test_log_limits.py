@@ -24,7 +24,7 @@ def failed(number: int) -> Fact:
     return AttemptFailed("handle", "transient", "refused", True, 1, f"e{number}", "ConnectionError", None)
 
 
-def test_of_many_failures_in_a_second_a_few_are_logged_and_one_line_says_so() -> None:
+def test_a_few_of_many_failures_in_a_second_are_logged_and_one_says_so() -> None:
     lines, now = Lines(), [7.2]
     logs = ListenerLogs(debug=False, log=lines, clock=lambda: now[0])
     for number in range(3 * MOST_ALIKE):

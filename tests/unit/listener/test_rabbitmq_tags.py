@@ -33,7 +33,7 @@ def test_each_tag_is_acknowledged_once_whatever_the_order(order: list[int], toge
         assert not open_ & settled, "at once"
 
 
-def test_how_much_is_sent_ahead_follows_the_largest_message_of_late() -> None:
+def test_prefetch_follows_the_largest_recent_message() -> None:
     ahead = Prefetch(2_000)
     assert (ahead.first, ahead.fitting) == (64, 2_000)
     ahead.note(16 * 1024 * 1024)

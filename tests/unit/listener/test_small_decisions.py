@@ -156,7 +156,7 @@ async def test_a_spaced_inbox_never_holds_back_a_whole_batch():
         assert await queue.take(2) == batch
 
 
-async def test_of_several_who_wait_at_an_inbox_one_is_woken_and_another_for_what_it_leaves():
+async def test_one_waiting_consumer_is_woken_and_another_for_the_rest():
     queue: BatchQueue[int] = BatchQueue()
     takers = [asyncio.create_task(queue.take(2)) for _ in range(3)]
     await asyncio.sleep(0)

@@ -119,7 +119,7 @@ async def test_a_receipt_that_failed_is_acknowledged_in_the_next_session() -> No
     assert receipts.waiting() == ["receipt"]
 
 
-async def test_why_a_session_ended_counts_more_than_that_it_could_not_be_closed() -> None:
+async def test_the_cause_of_an_end_counts_more_than_a_failed_close() -> None:
     async with reading("", source=Failing("close", unexpected)) as one:
         lost = await until_lost(one)
     assert (lost.why, lost.traceback) == ("the connection was reset", "")

@@ -215,7 +215,7 @@ async def test_bytes_between_the_chunks_of_a_body_are_bounded_too(connected: Con
     assert connected.wire.closed
 
 
-async def test_of_one_that_was_refused_so_many_bytes_are_read_and_no_more():
+async def test_a_refused_client_is_read_up_to_a_limit():
     connected = Connected(shortened=False)
     connected.wire.write_eof = lambda: None  # type: ignore[method-assign]
     received(connected, b"nonsense\r\n\r\n")

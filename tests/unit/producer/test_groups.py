@@ -27,7 +27,7 @@ BOUNDS = (3, 20)
      '{"group":"a","database":"0123abcde"}', '{"group":"a","settled":"' + "9" * 600 + '"}',
      "[" * 4_000, b"\xff", b"\x00"],
 )  # fmt: skip
-def test_whatever_is_no_report_is_ignored(message: str | bytes) -> None:
+def test_messages_that_are_no_report_are_ignored(message: str | bytes) -> None:
     assert report_of(message) is None
 
 
@@ -64,7 +64,7 @@ def reporting(*known: Group) -> Groups:
         (8, "0123456789ab.t2-0000000b.99", 20),
     ],
 )
-def test_how_far_a_group_is(known: int | None, settled: str | None, expected: int) -> None:
+def test_a_report_places_its_group_in_the_journal(known: int | None, settled: str | None, expected: int) -> None:
     groups = reporting(*(() if known is None else (Group("g", known, 1.0),)))
     groups.report(CursorReport("g", settled), bounds=BOUNDS, at=2.0)
     assert groups.slowest == Group("g", expected, 2.0)

@@ -91,7 +91,7 @@ async def test_events_of_one_turn_share_a_commit(scene: Scene) -> None:
     assert scene.journal.sizes == [3]
 
 
-async def test_of_large_bodies_the_oldest_is_committed_whole_and_alone(scene: Scene) -> None:
+async def test_the_oldest_large_body_is_committed_whole_and_alone(scene: Scene) -> None:
     def part(of: str) -> "asyncio.Future[Sequence[Placed]]":
         return scene.place(*(f"{of}-{next(numbers)}" for _ in range(ENOUGH // 2)), together=of)
 

@@ -324,7 +324,7 @@ def test_an_episode_is_reported_as_what_it_was_for_the_longest_time():
     assert [one.what for one in past.episodes] == ["PostgreSQL is away (nobody listens there)"]
 
 
-def test_of_what_is_over_the_worst_that_lasted_longest_is_reported():
+def test_the_worst_and_longest_past_problem_is_reported():
     slow, gone = {"listeners": both(store_seconds=1.0)}, {"database": AWAY}
     starting = {"listeners": both(ready=False, reasons=("running: the listener is starting",))}
     pictures = [at(100.0, **slow), at(101.0), at(110.0, **gone), at(120.0, **gone), at(121.0, **starting), at(140.0)]
