@@ -1,8 +1,8 @@
 """Whether two bodies are the same event. Order of names is ignored, numbers compare by value, ``true`` is not 1.
 
 An object without ``payload`` is its own payload, however it was written. Bodies that an earlier version stored are
-compared in the present form. ``event_type`` is the ``type`` of an event that has none. An object in a payload, under the
-hash of its content, is that object.
+compared in the present form. ``event_type`` is the ``type`` of an event that has none. An object in a payload, under
+the hash of its content, is that object.
 """
 
 import json
