@@ -14,7 +14,7 @@ def test_an_acknowledgement_of_nats_ends_with_its_body() -> None:
 
 
 @pytest.mark.parametrize("answer", [REFUSED.replace(b"37", b"38"), b"-ERR 'Unknown Protocol Operation'\r\n"])
-def test_what_nats_refuses_is_reported(answer: bytes) -> None:
+def test_a_refusal_by_nats_is_reported(answer: bytes) -> None:
     with pytest.raises(RuntimeError, match="NATS"):
         after_nats_answer(answer)
 
@@ -25,6 +25,6 @@ def test_an_answer_of_redis_ends_with_the_entrys_id() -> None:
     assert [after_redis_answer(added[:cut]) for cut in range(len(added))] == [None] * len(added)
 
 
-def test_what_redis_refuses_is_reported() -> None:
+def test_a_refusal_by_redis_is_reported() -> None:
     with pytest.raises(RuntimeError, match="NOAUTH"):
         after_redis_answer(b"-NOAUTH Authentication required.\r\n")
