@@ -97,11 +97,15 @@ async def measure_table(count: int) -> None:
 
 
 FILL = f"""
-INSERT INTO unlost.letters (letter_id, instance_id, event_id, type, reason, error_class, stage, error_type, message,
-    fingerprint, first_at, last_at, status, state_at)
-SELECT lpad(to_hex(n), 12, '0') || repeat('0', 16), 'a', 'order-' || n, 'type.' || n % {TYPES}, 'exhausted',
-    'transient', 'handle', 'Error' || n % {GROUPS}, 'no such order ' || n, ($3::text[])[n % {GROUPS} + 1],
-    to_timestamp({FIRST} + n), to_timestamp({FIRST} + n),
+WITH detailed AS (
+    INSERT INTO unlost.letter_details (letter_id, event_id, type, error_type, message, fingerprint, last_at)
+    SELECT lpad(to_hex(n), 12, '0') || repeat('0', 16), 'order-' || n, 'type.' || n % {TYPES}, 'Error' || n % {GROUPS},
+        'no such order ' || n, ($3::text[])[n % {GROUPS} + 1], to_timestamp({FIRST} + n)
+    FROM generate_series($1::int, $2::int) n)
+INSERT INTO unlost.letters (letter_id, instance_id, event_id, reason, error_class, stage, fingerprint, first_at,
+    last_at, status, state_at)
+SELECT lpad(to_hex(n), 12, '0') || repeat('0', 16), 'a', 'order-' || n, 'exhausted', 'transient', 'handle',
+    ($3::text[])[n % {GROUPS} + 1], to_timestamp({FIRST} + n), to_timestamp({FIRST} + n),
     CASE WHEN n % 100 < 70 THEN 'resolved' WHEN n % 100 < 98 THEN 'open' ELSE 'archived' END,
     CASE WHEN n % 100 < 70 OR n % 100 >= 98 THEN to_timestamp({FIRST} + n + 1) END
 FROM generate_series($1::int, $2::int) n"""

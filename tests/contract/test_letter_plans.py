@@ -17,7 +17,7 @@ from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 
 COUNT, AT_ONCE = 3_000, 1_000
-TABLES = ("letters", "letter_lines")
+TABLES = ("letters", "letter_details", "letter_lines")
 
 
 @pytest.fixture

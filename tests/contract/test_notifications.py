@@ -83,6 +83,7 @@ async def test_the_end_of_healing_is_said_once_a_day_and_also_of_letters_that_fa
     await sql(database, "UPDATE unlost.letters SET status = 'archived' WHERE event_id = 'a'")
     assert await kinds_after_a_look(database) == []
     await sql(database, "UPDATE unlost.letters SET status = 'failed', letter_id = 'x' || letter_id")
+    await sql(database, "UPDATE unlost.letter_details SET letter_id = 'x' || letter_id")
     await sql(database, "UPDATE unlost.notifications SET key = key || 'yesterday' WHERE kind = 'letters.healing_ended'")
     assert await kinds_after_a_look(database) == [], "a day has not passed"
     await sql(database, "UPDATE unlost.notifications SET at = at - interval '25h' WHERE kind = 'letters.healing_ended'")
@@ -104,7 +105,7 @@ async def test_a_lease_is_longer_than_sending_may_take(database: Database, monke
 
 async def test_each_happening_is_sent_once_by_several_listeners(database: Database) -> None:
     await listed(database, "old", message="one", at=OLD)
-    await sql(database, "UPDATE unlost.letters SET shipped_at = shipped_at - interval '2 days'")
+    await sql(database, "UPDATE unlost.letter_details SET shipped_at = shipped_at - interval '2 days'")
     await listed(database, "new", message="two", at=NEW)
     await listed(database, "healing", message="three", at=NEW, heal_after=60.0)
     await PostgresGaps(database, instance="a").record([Gap("g", "feed", "silence", None, None, 7, OLD, NEW)])

@@ -354,7 +354,9 @@ async def test_followers_that_were_let_go_stay_so_when_the_letter_is_registered_
     assert await register.enter([burial]) == ["buried"]
     assert await fleet.store.blocked({"e2": "k"}) == set()
     async with database.acquire("test") as connection:  # an older backup is restored, which knows no such record
-        await connection.execute("TRUNCATE unlost.letter_records, unlost.letters, unlost.letter_lines, unlost.buried")
+        await connection.execute(
+            "TRUNCATE unlost.letter_records, unlost.letters, unlost.letter_details, unlost.letter_lines, unlost.buried"
+        )
     await fleet.put(one)
     assert await fleet.store.blocked({"e2": "k"}) == {"e2"}
     await fleet.table.note([record], shared=True)

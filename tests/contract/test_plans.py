@@ -160,9 +160,9 @@ async def scans_reported(connection: "asyncpg.Connection[asyncpg.Record]") -> di
 
 LETTERS = f"""
     insert into unlost.letters (
-        letter_id, instance_id, event_id, reason, error_class, stage, error_type, message, fingerprint, handler,
-        first_at, last_at, heals, heal_at)
-    select lpad(i::text, 12, '0'), 'a', 'e' || i, 'exhausted', 'transient', 'handle', 'E', 'm', 'f' || i % 3, 'h',
+        letter_id, instance_id, event_id, reason, error_class, stage, fingerprint, handler, first_at, last_at, heals,
+        heal_at)
+    select lpad(i::text, 12, '0'), 'a', 'e' || i, 'exhausted', 'transient', 'handle', 'f' || i % 3, 'h',
         to_timestamp(i), to_timestamp(i), i < {ROWS}, case when i < {ROWS} then now() + interval '1 hour' end
     from generate_series(1, {ROWS}) i;
     vacuum analyze unlost.letters; vacuum analyze unlost.letter_groups"""

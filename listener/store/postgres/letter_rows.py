@@ -8,7 +8,7 @@ import msgspec
 
 from unlost.dlq.record.fingerprint import plain
 from unlost.dlq.record.letter import Letter
-from unlost.dlq.record.letter_state import Edit, LetterState, Record, Status
+from unlost.dlq.record.letter_state import WAITING, Edit, LetterState, Record, Status
 from unlost.dlq.record.query import SHORT_ID, Selection, event_type
 from unlost.dlq.store.entries import LetterEntry
 from unlost.listener.ports.dead_letters import Burial
@@ -117,6 +117,11 @@ def newest_edits(
 def quoted(statuses: Iterable[Status]) -> str:
     """States as a list in SQL. They are names of our own."""
     return ", ".join(f"'{one}'" for one in sorted(statuses))
+
+
+def only_waiting(statuses: frozenset[Status] | frozenset[str]) -> bool:
+    """Whether only letters that wait are asked for: they have indexes of their own."""
+    return bool(statuses) and statuses <= WAITING
 
 
 def state_of(row: asyncpg.Record) -> LetterState:

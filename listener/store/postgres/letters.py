@@ -8,14 +8,14 @@ same for ten letters and for a million. The same function decides about changes 
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 import msgspec
 
 from unlost.dlq.record.letter_line import Damaged, decode
-from unlost.dlq.record.letter_state import WAITING, LetterState, Record, Status, after
+from unlost.dlq.record.letter_state import LetterState, Record, Status, after
 from unlost.dlq.record.query import Selection
 from unlost.dlq.store.entries import BYTES_AT_ONCE, LetterEntry
 from unlost.listener.ports.dead_letters import each_claim_once
@@ -27,6 +27,7 @@ from unlost.listener.store.postgres.letter_rows import (
     columns,
     conditions,
     newest_edits,
+    only_waiting,
     quoted,
     record_of,
     record_values,
@@ -36,6 +37,7 @@ from unlost.listener.store.postgres.letter_rows import (
 )
 
 EVERYTHING = Selection()
+ANY_STATUS: frozenset[Status] = frozenset()
 SLOW_SECONDS = 60.0
 """The time limit of what may read all letters: exports, filtered sums."""
 
@@ -203,7 +205,7 @@ class LetterTable:
     # -- composing queries ----------------------------------------------------------------------
 
     def select(
-        self, name: str, selection: Selection = EVERYTHING, *first: Any, takes: Iterable[Status] = WAITING
+        self, name: str, selection: Selection = EVERYTHING, *first: Any, takes: frozenset[Status] = ANY_STATUS
     ) -> str:
         """Return a statement with the conditions of a selection, whose arguments follow ``first``.
 
@@ -215,11 +217,16 @@ class LetterTable:
             for name, given in conditions(selection)
         )
         selected = re.sub(r"\?", lambda _: f"${next(number)}", " AND ".join(f"({one})" for one in chosen)) or "true"
-        parts = {"state": self.sql["state"], "size": self.sql["size"], "selected": selected, "takes": quoted(takes)}
-        return re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], self.sql[name])
+        waiting = only_waiting(takes or selection.statuses)
+        parts = {
+            "state": self.sql["state"], "size": self.sql["size"], "takes": quoted(takes), "letters": self.sql["letters"],
+            "ordered": self.sql["letters" if waiting else "letters_by_details"], "t": "l" if waiting else "d",
+        }  # fmt: skip
+        statement = self.sql[name].replace("{selected}", selected)
+        return re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], statement)
 
     async def fetch(
-        self, doing: str, name: str, selection: Selection, *first: Any, takes: Iterable[Status] = WAITING
+        self, doing: str, name: str, selection: Selection, *first: Any, takes: frozenset[Status] = ANY_STATUS
     ) -> list[asyncpg.Record]:
         """Run a query about selected letters."""
         async with self.database.acquire(doing) as connection:
@@ -232,7 +239,12 @@ class LetterTable:
             return rows, await self.entries(connection, rows)
 
     async def _fetch(
-        self, connection: Connection, name: str, selection: Selection, *first: Any, takes: Iterable[Status] = WAITING
+        self,
+        connection: Connection,
+        name: str,
+        selection: Selection,
+        *first: Any,
+        takes: frozenset[Status] = ANY_STATUS,
     ) -> list[asyncpg.Record]:
         arguments = [argument for _, given in conditions(selection) for argument in given]
         found: list[asyncpg.Record] = await connection.fetch(

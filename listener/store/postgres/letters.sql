@@ -1,4 +1,6 @@
 -- {selected}: the conditions of a selection, of the statements `where_…` below, each with its argument for ?.
+-- {letters}: letters l, with their details d if a condition is about these. {ordered}: the same, for a query in order of time; {t}: l
+-- if only waiting letters are asked for, whose indexes are small, or d.
 -- {state}: what `state` names; {size}: the bytes that a letter's line and edit have; {takes}: states of letters. So a query has only the conditions that it needs, and PostgreSQL can plan for them.
 -- OFFSET 0 and ARRAY(SELECT …): look up each letter of a batch in an index. Without them, PostgreSQL reads a whole table for a
 -- batch where it seems small.
@@ -10,10 +12,10 @@ l.reason = ANY (?::text[])
 l.error_class = ANY (?::text[])
 
 -- name: where_types
-l.type = ANY (?::text[])
+d.type = ANY (?::text[])
 
 -- name: where_error_types
-l.error_type = ANY (?::text[])
+d.error_type = ANY (?::text[])
 
 -- name: where_statuses
 l.status = ANY (?::text[])
@@ -22,33 +24,33 @@ l.status = ANY (?::text[])
 l.assigned = ANY (?::text[])
 
 -- name: where_fingerprint
-l.fingerprint = ?
+{t}.fingerprint = ?
 
 -- name: where_fingerprint_begins
-l.fingerprint ~>=~ ? AND l.fingerprint ~<~ (? || 'g')
+{t}.fingerprint ~>=~ ? AND {t}.fingerprint ~<~ (? || 'g')
 
 -- name: where_since
-l.last_at >= to_timestamp(?::float8)
+{t}.last_at >= to_timestamp(?::float8)
 
 -- name: where_until
-l.last_at < to_timestamp(?::float8)
+{t}.last_at < to_timestamp(?::float8)
 
 -- name: where_begins
-(l.event_id ~>=~ ? AND l.event_id ~<~ (? || chr(1114111))) OR (l.letter_id >= ? AND l.letter_id < (? || chr(1114111)))
+(d.event_id ~>=~ ? AND d.event_id ~<~ (? || chr(1114111))) OR (d.letter_id >= ? AND d.letter_id < (? || chr(1114111)))
 
 -- name: where_text
-strpos(lower(l.error_type || ': ' || l.message), lower(?)) > 0
+strpos(lower(d.error_type || ': ' || d.message), lower(?)) > 0
 
 -- name: where_payload
 l.letter_id = ANY (ARRAY(SELECT n.letter_id FROM unlost.letter_lines n WHERE n.payload @> ?::jsonb))
 
 -- name: where_id
 -- The id of an event; or the end of a letter's, unless that is NULL.
-l.event_id = ? OR l.letter_id = ANY (ARRAY(SELECT n.letter_id FROM unlost.letter_lines n
+d.event_id = ? OR d.letter_id = ANY (ARRAY(SELECT n.letter_id FROM unlost.letter_lines n
     WHERE reverse(n.letter_id) >= reverse(?::text) AND reverse(n.letter_id) < (reverse(?::text) || chr(127))))
 
 -- name: where_whole_ids
-l.event_id = ANY (?::text[]) OR l.letter_id = ANY (?::text[])
+d.event_id = ANY (?::text[]) OR d.letter_id = ANY (?::text[])
 
 -- name: ready
 SELECT FROM unlost.letters LIMIT 0
@@ -57,6 +59,12 @@ SELECT FROM unlost.letters LIMIT 0
 l.status, l.replays, extract(epoch FROM l.state_at)::float8 AS at, l.detail, l.state_error_type, l.state_by,
 extract(epoch FROM l.reopened_at)::float8 AS reopened_at, l.version,
 extract(epoch FROM l.edited_at)::float8 AS edited_at, l.assigned, extract(epoch FROM l.assigned_at)::float8 AS assigned_at
+
+-- name: letters
+unlost.letters l LEFT JOIN unlost.letter_details d ON d.letter_id = l.letter_id
+
+-- name: letters_by_details
+unlost.letter_details d JOIN unlost.letters l ON l.letter_id = d.letter_id
 
 -- name: size
 octet_length(n.line) + coalesce(octet_length(n.edited), 0)
@@ -71,17 +79,22 @@ WITH asked AS MATERIALIZED (
         first_at, last_at, line, heal_after)),
 added AS (
     INSERT INTO unlost.letters (
-        letter_id, instance_id, event_id, type, reason, error_class, stage, error_type, message, fingerprint, handler,
-        route, first_at, last_at, heals, heal_at, heal_base)
-    SELECT letter_id, $1::text, event_id, type, reason, error_class, stage, error_type, message, fingerprint, handler,
-        route, to_timestamp(first_at), to_timestamp(last_at), heal_after IS NOT NULL,
+        letter_id, instance_id, event_id, reason, error_class, stage, fingerprint, handler, first_at, last_at, heals,
+        heal_at, heal_base)
+    SELECT letter_id, $1::text, event_id, reason, error_class, stage, fingerprint, handler, to_timestamp(first_at),
+        to_timestamp(last_at), heal_after IS NOT NULL,
         CASE WHEN reason = 'blocked' AND heal_after IS NOT NULL THEN 'infinity' -- until it is the first of its key
             ELSE clock_timestamp() + make_interval(secs => heal_after) END,
         coalesce((SELECT g.probes FROM unlost.letter_groups g
             WHERE g.fingerprint = a.fingerprint AND g.handler_name = split_part(coalesce(a.handler, ''), '@', 1)), 0)
     FROM asked a ORDER BY letter_id
     ON CONFLICT (letter_id) DO NOTHING
-    RETURNING letter_id)
+    RETURNING letter_id),
+detailed AS (
+    INSERT INTO unlost.letter_details (letter_id, event_id, type, route, error_type, message, fingerprint, last_at)
+    SELECT letter_id, event_id, type, route, error_type, message, fingerprint, to_timestamp(last_at)
+    FROM asked JOIN added USING (letter_id)
+    ON CONFLICT (letter_id) DO NOTHING)
 INSERT INTO unlost.letter_lines (letter_id, line)
 SELECT letter_id, line FROM asked JOIN added USING (letter_id)
 ON CONFLICT (letter_id) DO NOTHING
@@ -120,7 +133,8 @@ WHERE l.letter_id = ANY ($1::text[])
 
 -- name: resolve
 -- Letters whose events are rows now, in one statement: their states, records, keys and leases ($5). It decides as the
--- function for single records does (dlq/record/letter_state.py). Letters that it leaves out are for that function.
+-- function for single records does (dlq/record/letter_state.py). Letters that it leaves out are for that function. No such
+-- record can be there already: after one of this time the letter would be resolved, or opened again later.
 WITH mine AS MATERIALIZED (
     SELECT letter_id FROM unlost.letters
     WHERE letter_id = ANY ($1::text[]) AND status <> 'resolved'
@@ -133,8 +147,7 @@ done AS (
     RETURNING l.letter_id, l.instance_id),
 logged AS (
     INSERT INTO unlost.letter_records (letter_id, at, what, detail, done_by, instance_id, shared)
-    SELECT letter_id, to_timestamp($2::float8), 'resolved', $3::text, $4::text, instance_id, false FROM done
-    ON CONFLICT (letter_id, at, what) DO NOTHING),
+    SELECT letter_id, to_timestamp($2::float8), 'resolved', $3::text, $4::text, instance_id, false FROM done),
 unblocked AS (
     UPDATE unlost.buried SET order_key = NULL
     WHERE order_key IS NOT NULL AND letter_id = ANY (ARRAY(SELECT letter_id FROM done))),
@@ -157,7 +170,7 @@ FROM unlost.letter_records WHERE letter_id = ANY ($1::text[]) ORDER BY letter_id
 UPDATE unlost.buried SET order_key = NULL WHERE order_key IS NOT NULL AND letter_id = ANY ($1::text[])
 
 -- name: blocking
-SELECT count(*) FROM unlost.letters l WHERE {selected}
+SELECT count(*) FROM {letters} WHERE {selected}
     AND EXISTS (SELECT FROM unlost.buried b WHERE b.order_key IS NOT NULL AND b.letter_id = l.letter_id)
 
 -- name: keys
@@ -166,10 +179,11 @@ WITH keys AS (
     SELECT order_key, count(*) AS letters, min(buried_at) AS since, min(place) AS first, bool_or(stops) AS stops
     FROM unlost.buried WHERE order_key IS NOT NULL GROUP BY order_key)
 SELECT k.order_key, k.letters, extract(epoch FROM k.since)::float8 AS since, b.letter_id, b.event_id, l.reason, l.status,
-    l.error_type, k.stops
+    d.error_type, k.stops
 FROM (SELECT * FROM keys ORDER BY since LIMIT $1) k
 JOIN unlost.buried b ON b.order_key = k.order_key AND b.place = k.first
 LEFT JOIN unlost.letters l ON l.letter_id = b.letter_id
+LEFT JOIN unlost.letter_details d ON d.letter_id = b.letter_id
 ORDER BY k.since, k.order_key
 
 -- name: prune
@@ -179,6 +193,7 @@ WITH gone AS (
         SELECT letter_id FROM unlost.letters WHERE status = 'resolved' AND state_at < to_timestamp($1::float8)
         LIMIT $2 FOR UPDATE SKIP LOCKED)
     RETURNING letter_id),
+details AS (DELETE FROM unlost.letter_details WHERE letter_id IN (SELECT letter_id FROM gone)),
 lines AS (DELETE FROM unlost.letter_lines WHERE letter_id IN (SELECT letter_id FROM gone)),
 records AS (DELETE FROM unlost.letter_records WHERE letter_id IN (SELECT letter_id FROM gone))
 SELECT count(*) FROM gone
@@ -203,13 +218,13 @@ SELECT * FROM (
     SELECT n.line, n.edited, p.*, count(*) OVER () AS found, {size} AS size,
         sum({size}) OVER (ORDER BY p.last_at DESC, p.letter_id DESC) AS upto
     FROM (
-        SELECT l.letter_id, l.last_at, {state} FROM unlost.letters l WHERE {selected}
-        ORDER BY l.last_at DESC, l.letter_id DESC LIMIT $1) p
+        SELECT l.letter_id, l.last_at, {state} FROM {ordered} WHERE {selected}
+        ORDER BY {t}.last_at DESC, {t}.letter_id DESC LIMIT $1) p
     JOIN unlost.letter_lines n ON n.letter_id = p.letter_id) b
 WHERE upto <= $2::bigint OR upto = size ORDER BY last_at DESC, letter_id DESC
 
 -- name: count
-SELECT count(*) FROM unlost.letters l WHERE {selected}
+SELECT count(*) FROM {letters} WHERE {selected}
 
 -- name: count_kept
 -- From the sums that triggers keep: of one group ($1), or of all.
@@ -223,17 +238,17 @@ FROM unlost.letter_groups WHERE $1 = '' OR fingerprint = $1
 SELECT * FROM (
     SELECT n.line, n.edited, p.*, {size} AS size, sum({size}) OVER (ORDER BY p.last_at, p.letter_id) AS upto
     FROM (
-        SELECT l.letter_id, l.last_at, {state} FROM unlost.letters l
-        WHERE (l.last_at, l.letter_id) > ($1::timestamptz, $2::text) AND {selected}
-        ORDER BY l.last_at, l.letter_id LIMIT $3) p
+        SELECT l.letter_id, l.last_at, {state} FROM {ordered}
+        WHERE ({t}.last_at, {t}.letter_id) > ($1::timestamptz, $2::text) AND {selected}
+        ORDER BY {t}.last_at, {t}.letter_id LIMIT $3) p
     JOIN unlost.letter_lines n ON n.letter_id = p.letter_id) b
 WHERE upto <= $4::bigint OR upto = size ORDER BY last_at, letter_id
 
 -- name: described
 -- Letters without their lines.
-SELECT letter_id, instance_id, event_id, reason, error_class, stage, error_type, fingerprint, handler, route,
-    extract(epoch FROM first_at)::float8 AS first_at, extract(epoch FROM last_at)::float8 AS last_at
-FROM unlost.letters WHERE letter_id = ANY ($1::text[])
+SELECT l.letter_id, l.instance_id, l.event_id, l.reason, l.error_class, l.stage, d.error_type, l.fingerprint, l.handler,
+    d.route, extract(epoch FROM l.first_at)::float8 AS first_at, extract(epoch FROM l.last_at)::float8 AS last_at
+FROM unlost.letters l JOIN unlost.letter_details d ON d.letter_id = l.letter_id WHERE l.letter_id = ANY ($1::text[])
 
 -- name: groups
 SELECT fingerprint, min(reason), min(error_type), min(message), extract(epoch FROM min(first_at))::float8,
@@ -256,14 +271,14 @@ SELECT b.*, l.type, l.route, l.handler FROM (
     FROM unlost.letter_prospects GROUP BY fingerprint HAVING sum(open + failed + resolved + archived + quarantined) > 0
     ORDER BY needing_human DESC, waiting DESC, letters DESC, fingerprint LIMIT 500) b
 LEFT JOIN LATERAL (
-    SELECT type, route, handler FROM unlost.letters WHERE fingerprint = b.fingerprint
-    ORDER BY last_at DESC, letter_id DESC LIMIT 1) l ON true
+    SELECT d.type, d.route, l.handler FROM unlost.letter_details d JOIN unlost.letters l ON l.letter_id = d.letter_id
+    WHERE d.fingerprint = b.fingerprint ORDER BY d.last_at DESC, d.letter_id DESC LIMIT 1) l ON true
 ORDER BY b.needing_human DESC, b.waiting DESC, b.letters DESC, b.fingerprint
 
 -- name: board_of
 -- The same for selected letters.
 SELECT b.*, l.type, l.route, l.handler FROM (
-    SELECT l.fingerprint, min(l.reason) AS reason, min(l.error_type) AS error_type, min(g.message) AS message,
+    SELECT l.fingerprint, min(l.reason) AS reason, min(g.error_type) AS error_type, min(g.message) AS message,
         to_json(min(l.first_at) AT TIME ZONE 'UTC') #>> '{}' || 'Z' AS first_at,
         to_json(max(l.last_at) AT TIME ZONE 'UTC') #>> '{}' || 'Z' AS last_at,
         count(*) AS letters, count(*) FILTER (WHERE l.status IN ('open', 'failed')) AS waiting,
@@ -275,20 +290,20 @@ SELECT b.*, l.type, l.route, l.handler FROM (
             'resolved', count(*) FILTER (WHERE l.status = 'resolved'),
             'archived', count(*) FILTER (WHERE l.status = 'archived'),
             'quarantined', count(*) FILTER (WHERE l.status = 'quarantined'))::text AS by_state
-    FROM unlost.letters l JOIN unlost.letter_prospects g
+    FROM {letters} JOIN unlost.letter_prospects g
         ON g.fingerprint = l.fingerprint AND g.handler_name = l.handler_name
     WHERE {selected}
     GROUP BY l.fingerprint
     ORDER BY needing_human DESC, waiting DESC, letters DESC, fingerprint LIMIT 500) b
 LEFT JOIN LATERAL (
-    SELECT type, route, handler FROM unlost.letters WHERE fingerprint = b.fingerprint
-    ORDER BY last_at DESC, letter_id DESC LIMIT 1) l ON true
+    SELECT d.type, d.route, l.handler FROM unlost.letter_details d JOIN unlost.letters l ON l.letter_id = d.letter_id
+    WHERE d.fingerprint = b.fingerprint ORDER BY d.last_at DESC, d.letter_id DESC LIMIT 1) l ON true
 ORDER BY b.needing_human DESC, b.waiting DESC, b.letters DESC, b.fingerprint
 
 -- name: groups_of
-SELECT l.fingerprint, min(l.reason), min(l.error_type), min(g.message), extract(epoch FROM min(l.first_at))::float8,
+SELECT l.fingerprint, min(l.reason), min(g.error_type), min(g.message), extract(epoch FROM min(l.first_at))::float8,
     extract(epoch FROM max(l.last_at))::float8, count(*), count(*) FILTER (WHERE l.status IN ('open', 'failed'))
-FROM unlost.letters l JOIN unlost.letter_groups g
+FROM {letters} JOIN unlost.letter_groups g
     ON g.fingerprint = l.fingerprint AND g.handler_name = l.handler_name
 WHERE {selected}
 GROUP BY l.fingerprint ORDER BY count(*) DESC, l.fingerprint
@@ -308,7 +323,8 @@ SELECT coalesce(sum(open + failed), 0)::bigint AS waiting, coalesce(sum(heals), 
         (SELECT extract(epoch FROM min(l.last_at))::float8 FROM g, LATERAL (
             SELECT last_at FROM unlost.letters l
             WHERE l.fingerprint = g.fingerprint AND l.handler_name = g.handler_name AND heal_at IS NOT NULL
-            ORDER BY last_at LIMIT 1) l WHERE g.healing > 0 AND g.heals = 0)) AS oldest_at,
+                AND l.status IN ('open', 'failed')
+            ORDER BY last_at, letter_id LIMIT 1) l WHERE g.healing > 0 AND g.heals = 0)) AS oldest_at,
     (SELECT count(DISTINCT order_key) FROM unlost.buried WHERE order_key IS NOT NULL) AS blocked_keys,
     (SELECT extract(epoch FROM min(buried_at))::float8 FROM unlost.buried WHERE order_key IS NOT NULL) AS blocked_since
 FROM g
@@ -316,13 +332,13 @@ FROM g
 -- name: statistics
 SELECT l.reason, l.error_class, l.status, count(*), extract(epoch FROM min(l.first_at))::float8,
     extract(epoch FROM max(l.last_at))::float8
-FROM unlost.letters l WHERE {selected} GROUP BY 1, 2, 3
+FROM {letters} WHERE {selected} GROUP BY 1, 2, 3
 
 -- name: plan
-SELECT l.reason, l.handler, l.status, count(*) FROM unlost.letters l WHERE {selected} GROUP BY 1, 2, 3
+SELECT l.reason, l.handler, l.status, count(*) FROM {letters} WHERE {selected} GROUP BY 1, 2, 3
 
 -- name: changeable
-SELECT l.letter_id FROM unlost.letters l
+SELECT l.letter_id FROM {letters}
 WHERE l.letter_id > $1 AND l.status = ANY ($2::text[]) AND {selected} ORDER BY l.letter_id LIMIT $3
 
 -- name: next
@@ -333,10 +349,10 @@ SELECT letter_id, last_at, held FROM (
         SELECT l.letter_id, l.last_at,
             EXISTS (SELECT FROM unlost.letter_leases h
                 WHERE h.letter_id = l.letter_id AND h.token <> $3 AND h.until > clock_timestamp()) AS held
-        FROM unlost.letters l
-        WHERE (l.last_at, l.letter_id) > ($1::timestamptz, $2::text)
+        FROM {ordered}
+        WHERE ({t}.last_at, {t}.letter_id) > ($1::timestamptz, $2::text)
             AND l.status IN ({takes}) AND ($5::bool OR l.reason <> 'rejected') AND {selected}
-        ORDER BY l.last_at, l.letter_id LIMIT $4) p
+        ORDER BY {t}.last_at, {t}.letter_id LIMIT $4) p
     CROSS JOIN LATERAL (
         SELECT {size} AS size FROM unlost.letter_lines n WHERE n.letter_id = p.letter_id OFFSET 0) n) b
 WHERE upto <= $6::bigint OR upto = size ORDER BY last_at, letter_id

@@ -11,7 +11,7 @@ happened AS (
             'reason', min(reason), 'error_type', min(error_type), 'message', min(message))::text AS facts
         FROM unlost.letter_groups g
         WHERE NOT EXISTS (
-            SELECT FROM unlost.letters l WHERE l.fingerprint = g.fingerprint AND l.shipped_at <= (SELECT at FROM since))
+            SELECT FROM unlost.letter_details d WHERE d.fingerprint = g.fingerprint AND d.shipped_at <= (SELECT at FROM since))
         GROUP BY fingerprint HAVING sum(open + failed + quarantined) > 0
         ORDER BY min(first_at) LIMIT 100)
     UNION ALL
@@ -19,10 +19,11 @@ happened AS (
             'letters.healing_ended', json_build_object('fingerprint', fingerprint, 'reason', min(reason),
             'error_type', min(error_type), 'letters', count(*))::text
         FROM (
-            SELECT fingerprint, letter_id, reason, error_type FROM unlost.letters
+            SELECT fingerprint, letter_id, reason FROM unlost.letters
             WHERE status IN ('open', 'failed') AND heal_at IS NULL AND heals
                 AND coalesce(state_at, last_at) > (SELECT at FROM since)
             ORDER BY last_at, letter_id LIMIT 10000) l
+        JOIN unlost.letter_details d USING (letter_id, fingerprint)
         GROUP BY fingerprint LIMIT 100)
     UNION ALL
     (SELECT 'gap:' || gap_id, 'source.gap', json_build_object('source', source, 'how', how, 'missing', missing)::text

@@ -37,7 +37,7 @@ GROUP BY 1, 2
 SELECT l.number, l.fingerprint, l.count, g.reason, g.error_type FROM (
     SELECT floor((extract(epoch FROM last_at)::float8 - $1::float8) / $2::float8)::int AS number, fingerprint, count(*)
     FROM (
-        SELECT last_at, fingerprint FROM unlost.letters WHERE last_at >= to_timestamp($1)
+        SELECT last_at, fingerprint FROM unlost.letter_details WHERE last_at >= to_timestamp($1)
         ORDER BY last_at DESC LIMIT $3) latest
     GROUP BY 1, 2) l
 JOIN LATERAL (SELECT reason, error_type FROM unlost.letter_groups WHERE fingerprint = l.fingerprint LIMIT 1) g ON true
@@ -116,13 +116,14 @@ SELECT letter_id FROM unlost.letters WHERE letter_id = ANY ($1::text[])
 -- name: letters_of
 SELECT l.letter_id, n.line, l.version, l.assigned, l.status, l.replays, extract(epoch FROM l.state_at)::float8 AS at, l.detail,
     l.state_error_type AS error_type, l.state_by AS by, extract(epoch FROM l.heal_at)::float8 AS next_try_at
-FROM unlost.letters l JOIN unlost.letter_lines n ON n.letter_id = l.letter_id
-WHERE l.event_id = $1 ORDER BY l.last_at, l.letter_id
+FROM unlost.letter_details d JOIN unlost.letters l ON l.letter_id = d.letter_id
+JOIN unlost.letter_lines n ON n.letter_id = d.letter_id
+WHERE d.event_id = $1 ORDER BY l.last_at, l.letter_id
 
 -- name: records_of
 SELECT r.letter_id, r.what, extract(epoch FROM r.at)::float8 AS at, r.detail, r.done_by AS by, r.version, r.how
-FROM unlost.letter_records r JOIN unlost.letters l ON l.letter_id = r.letter_id
-WHERE l.event_id = $1 ORDER BY r.at
+FROM unlost.letter_records r JOIN unlost.letter_details d ON d.letter_id = r.letter_id
+WHERE d.event_id = $1 ORDER BY r.at
 
 -- name: newest
 SELECT coalesce(max(seq), 0) FROM unlost.events
@@ -143,7 +144,8 @@ SELECT event_id, xmin::text::bigint FROM unlost.events WHERE seq > $1
 TRUNCATE unlost.events
 
 -- name: truncate_letters
-TRUNCATE unlost.letters, unlost.letter_lines, unlost.letter_records, unlost.letter_groups, unlost.buried
+TRUNCATE unlost.letters, unlost.letter_details, unlost.letter_lines, unlost.letter_records, unlost.letter_groups,
+    unlost.buried
 
 -- name: analyze_rows
 VACUUM ANALYZE unlost.events
