@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from unlost.dlq.record.coded import decoded, decoded_record, encoded_record
 from unlost.dlq.record.file import DamagedLine

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import merge
 from itertools import chain
 from pathlib import Path
@@ -24,8 +24,7 @@ BYTES_AT_ONCE = 4 * 1024 * 1024
 """So much of letters is read or taken at once, or one that is larger."""
 
 
-@dataclass(frozen=True, slots=True)
-class LetterEntry:
+class LetterEntry(msgspec.Struct, frozen=True):
     """A letter and its state; for one that was read from a file, also its position.
 
     ``edited``: the event of its newest version, if it was edited.
@@ -126,7 +125,7 @@ def redacted_entry(entry: LetterEntry, redactor: Redactor) -> LetterEntry:
             state, detail=redacted_about(state.detail, entry.letter, redactor, entry.edited)
         )
     edited = entry.edited if not redactor.masks or entry.edited is None else redactor.content(content_of(entry.edited))
-    return replace(entry, letter=redacted(entry.letter, redactor), state=state, edited=edited)
+    return msgspec.structs.replace(entry, letter=redacted(entry.letter, redactor), state=state, edited=edited)
 
 
 def position_values(entry: LetterEntry) -> dict[str, Any]:

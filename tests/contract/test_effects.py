@@ -176,8 +176,8 @@ async def test_old_effects_are_deleted_once_nothing_needs_them(bed: Bed) -> None
             await bed.a.buried(one, f"letter {one.number}", "no")
     await bed.run("update unlost.effects set ended_at = now() - interval '1 hour' returning 1")
     await bed.run(
-        """insert into unlost.letters (letter_id, instance_id, reason, error_class, stage, fingerprint, first_at, last_at,
-            status)
+        """insert into unlost.letters (letter_id, instance_id, reason, error_class, stage, fingerprint, first_at,
+            last_at, status)
         select 'letter ' || n, 'a', 'effect', 'transient', 'effect', 'f', now(), now(),
             case n when 2 then 'resolved' else 'open' end from generate_series(2, 3) n returning 1"""
     )

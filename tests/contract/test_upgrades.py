@@ -7,10 +7,12 @@ import pytest
 
 from tests.support.letters import letter
 from unlost.dlq.record.letter_line import encode
+from unlost.dlq.record.query import Selection
 from unlost.listener.ports.dead_letters import Tried
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.healing import PostgresHealing
+from unlost.listener.store.postgres.letter_store import TableLetters
 from unlost.listener.store.postgres.migrations import EDITED, RECORD, known_migrations, migrate
 
 CHECKSUMS = {
@@ -53,6 +55,7 @@ UNION ALL SELECT 'trigger', tgrelid::regclass::text, tgname, pg_get_triggerdef(o
 WHERE NOT tgisinternal
 ORDER BY 1, 2, 3
 """
+BEFORE_DETAILS = "0024_audits.sql"
 ADD = """
 INSERT INTO unlost.letters (letter_id, instance_id, event_id, reason, error_class, stage, error_type, message,
     fingerprint, handler, first_at, last_at, heals, heal_at, heal_base)
@@ -127,6 +130,40 @@ async def test_letters_of_an_old_database_heal_by_handler(database_url: str, con
     await heal(database_url)
     healing = "SELECT handler_name, sum(healing)::int FROM unlost.letter_groups GROUP BY 1 ORDER BY 1"
     assert [tuple(row) for row in await connection.fetch(healing)] == [("shop:handle", 0), ("shop:other", 1)]
+
+
+async def test_letters_of_an_old_database_keep_their_states_and_are_found(
+    database_url: str, connection: Connection
+) -> None:
+    fresh = await new_shape(database_url, connection)
+    await make_old(connection, BEFORE_DETAILS)
+    for name in ("a", "b", "c"):
+        await add(connection, name, "shop:handle")
+    await connection.execute("UPDATE unlost.letters SET type = 'order', route = 'order.*', message = 'why'")
+    await connection.execute(
+        "UPDATE unlost.letters SET status = 'resolved', state_at = now(), heal_at = NULL WHERE event_id LIKE '%b'"
+    )
+    before = await connection.fetch("SELECT * FROM unlost.letter_groups")
+    assert await migrated(database_url) == tuple(name for name in CHECKSUMS if name > BEFORE_DETAILS)
+    assert await shape_of(connection) == fresh
+    assert await connection.fetch("SELECT * FROM unlost.letter_groups") == before
+    database = Database(database_url)
+    store = TableLetters(database)
+    for found in (
+        Selection(),
+        Selection(types=frozenset({"order"})),
+        Selection(text="WHY"),
+        Selection(fingerprint="same"),
+    ):
+        page = await store.latest(found, 0)
+        assert sorted((one.letter.event_id, one.state.status) for one in page.entries) == [
+            ("a", "open"), ("b", "resolved"), ("c", "open"),
+        ]  # fmt: skip
+    open_ones = await store.latest(Selection(fingerprint="same", statuses=frozenset({"open"})), 0)
+    assert [one.letter.event_id for one in open_ones.entries] == ["a", "c"]
+    (board,) = await store.board()
+    assert (board["type"], board["route"], board["handler"]) == ("order", "order.*", "shop:handle")
+    await database.close()
 
 
 async def heal(database_url: str) -> None:

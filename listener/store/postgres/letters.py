@@ -219,9 +219,11 @@ class LetterTable:
         selected = re.sub(r"\?", lambda _: f"${next(number)}", " AND ".join(f"({one})" for one in chosen)) or "true"
         waiting = only_waiting(takes or selection.statuses)
         parts = {
-            "state": self.sql["state"], "size": self.sql["size"], "takes": quoted(takes), "letters": self.sql["letters"],
-            "ordered": self.sql["letters" if waiting else "letters_by_details"], "t": "l" if waiting else "d",
-        }  # fmt: skip
+            "takes": quoted(takes),
+            "t": "l" if waiting else "d",
+            "ordered": self.sql["letters" if waiting else "letters_by_details"],
+            **{part: self.sql[part] for part in ("letters", "state", "size")},
+        }
         statement = self.sql[name].replace("{selected}", selected)
         return re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], statement)
 

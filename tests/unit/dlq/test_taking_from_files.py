@@ -1,11 +1,11 @@
 """A replay takes letters from files on the event loop. Other tasks have their turns meanwhile."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.letters import letter, write
 from unlost.dlq.record.letter_state import Record
