@@ -84,7 +84,7 @@ async def replayed(table: LetterTable, connection: Connection, costs: Costs) -> 
     """Do what a replay does to each page of letters, apart from storing their rows."""
     everything, place = Selection(), (FIRST, "")
     while True:
-        asked = (*place, TOKEN, PAGE, False, BYTES_AT_ONCE)
+        asked = (*place, PAGE, False, BYTES_AT_ONCE)
         chosen = table.select("next", everything, *asked, takes=WAITING)
         rows = await costs.of("next", connection.fetch(chosen, *asked))
         if not rows:

@@ -414,6 +414,26 @@ async def test_a_replay_takes_a_quarantined_letter_only_if_it_is_named(store: Le
             assert [one.letter.letter_id[-1] for one in await taking.take(9)] == [found]
 
 
+async def test_letters_that_were_chosen_ahead_belong_to_whoever_leases_them_first(table: Table) -> None:
+    await table.put(LETTERS)
+    async with table.another().replaying(ALL, 0, "first") as first:
+        assert [one.letter.letter_id[-1] for one in await first.take(1)] == ["e"]
+        async with table.another().replaying(ALL, 0, "second") as second:
+            assert [one.letter.letter_id[-1] for one in await second.take(2)] == ["a"]
+            assert [one.letter.letter_id[-1] for one in await first.take(9)] == ["b", "d"]
+            assert not await second.take(9)
+            assert (first.elsewhere, second.elsewhere) == (1, 3)
+
+
+async def test_a_replay_takes_letters_that_come_while_it_runs(table: Table) -> None:
+    store = await table.put(LETTERS)
+    async with store.replaying(ALL, 0, "test") as taking:
+        assert len(await taking.take(9)) == 4
+        await table.put([letter("late", at=1_700_000_050.0)])
+        assert [one.letter.event_id for one in await taking.take(9)] == ["late"]
+        assert not await taking.take(9)
+
+
 async def test_an_edit_and_a_replay_of_one_letter_never_meet(place: Files | Table) -> None:
     store = await place.put(LETTERS)
     async with store.replaying(Selection(ids=("a",)), 0, "a replay") as taking:

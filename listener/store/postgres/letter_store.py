@@ -195,4 +195,7 @@ class TableLetters:
         """See ``LetterStore``."""
         taken = TableTaken(self._table, selection, limit, about, takes or taken_by(selection))
         async with renewing(self._table, taken.token):
-            yield taken
+            try:
+                yield taken
+            finally:
+                await taken.close()

@@ -342,24 +342,29 @@ SELECT l.letter_id FROM {letters}
 WHERE l.letter_id > $1 AND l.status = ANY ($2::text[]) AND {selected} ORDER BY l.letter_id LIMIT $3
 
 -- name: next
--- The next letters that a replay may take, oldest first, up to $6 bytes, and whether another holds each.
+-- The next letters that a replay may take, oldest first, up to $5 bytes, and whether somebody holds each.
 SELECT letter_id, last_at, held FROM (
     SELECT p.*, n.size, sum(n.size) OVER (ORDER BY p.last_at, p.letter_id) AS upto
     FROM (
         SELECT l.letter_id, l.last_at,
             EXISTS (SELECT FROM unlost.letter_leases h
-                WHERE h.letter_id = l.letter_id AND h.token <> $3 AND h.until > clock_timestamp()) AS held
+                WHERE h.letter_id = l.letter_id AND h.until > clock_timestamp()) AS held
         FROM {ordered}
         WHERE ({t}.last_at, {t}.letter_id) > ($1::timestamptz, $2::text)
-            AND l.status IN ({takes}) AND ($5::bool OR l.reason <> 'rejected') AND {selected}
-        ORDER BY {t}.last_at, {t}.letter_id LIMIT $4) p
+            AND l.status IN ({takes}) AND ($4::bool OR l.reason <> 'rejected') AND {selected}
+        ORDER BY {t}.last_at, {t}.letter_id LIMIT $3) p
     CROSS JOIN LATERAL (
         SELECT {size} AS size FROM unlost.letter_lines n WHERE n.letter_id = p.letter_id OFFSET 0) n) b
-WHERE upto <= $6::bigint OR upto = size ORDER BY last_at, letter_id
+WHERE upto <= $5::bigint OR upto = size ORDER BY last_at, letter_id
 
 -- name: lease
+-- They were chosen a while ago. What another holds since is left out before the insert, which would lock its row.
 INSERT INTO unlost.letter_leases AS h (letter_id, token, holder, until)
-SELECT one, $2, $3, clock_timestamp() + make_interval(secs => $4) FROM unnest($1::text[]) AS one ORDER BY one
+SELECT one, $2, $3, clock_timestamp() + make_interval(secs => $4) FROM unnest($1::text[]) AS one
+WHERE NOT EXISTS (
+    SELECT FROM unlost.letter_leases o
+    WHERE o.letter_id = one AND o.token <> $2 AND o.until > clock_timestamp() OFFSET 0)
+ORDER BY one
 ON CONFLICT (letter_id) DO UPDATE SET token = excluded.token, holder = excluded.holder, until = excluded.until
 WHERE h.until <= clock_timestamp() OR h.token = excluded.token
 RETURNING letter_id

@@ -6,6 +6,8 @@ import datetime
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+import asyncpg
+
 from unlost.dlq.record.letter_state import Record, Status
 from unlost.dlq.record.query import Selection
 from unlost.dlq.store.entries import BYTES_AT_ONCE, LetterEntry
@@ -16,6 +18,7 @@ from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
 from unlost.listener.store.postgres.letters import LetterTable
 
 LEASE_SECONDS = 30.0
+CHOSEN_AT_ONCE = 1_000
 ANSWER_SECONDS = 1.0
 """How long a replay that gives up waits for PostgreSQL once more, to free its leases. They end by themselves too."""
 FIRST = datetime.datetime.min.replace(tzinfo=datetime.UTC)
@@ -37,24 +40,49 @@ class TableTaken:
         self._about = about
         self.token = secrets.token_hex(8)
         self._place = FIRST, ""
+        self._chosen: list[asyncpg.Record] = []
+        self._ahead: asyncio.Task[list[asyncpg.Record]] | None = None
 
     async def take(self, most: int) -> Sequence[LetterEntry]:
         """See ``TakenLetters``."""
         with unreachable():
             while most := min(most, self._left) if self._limited else most:
-                rows = await self._table.fetch(
-                    "choosing letters", "next", self._selection, *self._place, self.token, most,
-                    self._selection.asks_for_rejected, BYTES_AT_ONCE, takes=self._takes,
-                )  # fmt: skip
-                if not rows:
+                if not (rows := await self._next(most)):
                     break
-                self._place = rows[-1]["last_at"], rows[-1]["letter_id"]
-                self.elsewhere += sum(row["held"] for row in rows)
                 free = [row["letter_id"] for row in rows if not row["held"]]
+                self.elsewhere += len(rows) - len(free)
                 if free and (taken := await self._lease(free)):
                     self._left -= len(taken)
                     return taken
         return ()
+
+    async def _next(self, most: int) -> list[asyncpg.Record]:
+        """Return the next letters to lease. Those after them are chosen meanwhile: another may lease them first.
+
+        If none was found then, letters may have come since.
+        """
+        if not self._chosen:
+            ahead, self._ahead = self._ahead, None
+            self._chosen = (await ahead if ahead else None) or await self._choose()
+            if self._chosen:
+                self._ahead = asyncio.create_task(self._choose(), name="choose letters ahead")
+        rows, self._chosen = self._chosen[:most], self._chosen[most:]
+        return rows
+
+    async def _choose(self) -> list[asyncpg.Record]:
+        rows = await self._table.fetch(
+            "choosing letters", "next", self._selection, *self._place, CHOSEN_AT_ONCE,
+            self._selection.asks_for_rejected, BYTES_AT_ONCE, takes=self._takes,
+        )  # fmt: skip
+        if rows:
+            self._place = rows[-1]["last_at"], rows[-1]["letter_id"]
+        return rows
+
+    async def close(self) -> None:
+        """Choose no more."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
 
     async def _lease(self, letter_ids: Sequence[str]) -> list[LetterEntry]:
         """Lease letters, and read them only then: another replay may have ended one meanwhile."""
