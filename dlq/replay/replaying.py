@@ -90,7 +90,7 @@ class Replay:
 
     @property
     def _most(self) -> int:
-        """How many letters may be in progress. It grows with a handler that turns out to be quick."""
+        """How many letters may be in progress: more for a handler that turns out to be quick, fewer for a slow one."""
         return self._limits.concurrency or (CAREFUL if self._limits.max_failures else self._rerun.at_once)
 
     def interrupt(self) -> None:
@@ -161,13 +161,15 @@ class Replay:
 
         On a slow disk letters end sooner than outcomes are recorded. After a kill all that is not recorded runs again.
         """
-        full = self._most if self._most <= CAREFUL else self._most // 2
-        while not self._stop.is_set() and (
-            self._in_work >= full or self._bytes >= MOST_BYTES or self._unrecorded >= max(CAREFUL, self._most)
-        ):
+        while not self._stop.is_set() and self._is_full():
             self._room.clear()
             await self._room.wait()
         return not self._stop.is_set()
+
+    def _is_full(self) -> bool:
+        """Whether no letters may be taken now: a handler that turns out to be slow has fewer than when it began."""
+        full = self._most if self._most <= CAREFUL else self._most // 2
+        return self._in_work >= full or self._bytes >= MOST_BYTES or self._unrecorded >= max(CAREFUL, self._most)
 
     async def _may_start(self) -> bool:
         """Wait for the next slot of the rate, or until the replay stops. Returns whether a letter may start."""
