@@ -11,7 +11,6 @@ from collections.abc import Awaitable
 from itertools import islice
 from typing import TypeVar
 
-from tests.measure_letters import AT_ONCE, letters
 from tests.support.servers import running_postgres
 from unlost.dlq.record.letter_line import encode
 from unlost.dlq.record.letter_state import WAITING
@@ -25,6 +24,7 @@ from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.taken_letters import FIRST
 from unlost.ops.bench import processor
+from unlost.ops.bench.replay import AT_ONCE, letters
 
 Did = TypeVar("Did")
 PAGE, TOKEN = 1_000, "t"
