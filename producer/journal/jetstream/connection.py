@@ -25,6 +25,7 @@ CONNECT_SECONDS = 2
 OPEN_SECONDS = 5.0
 AGAIN_SECONDS = 0.1
 CALL_SECONDS = 5.0
+ASK_AGAIN_SECONDS = 0.5
 LEAVE_SECONDS = 1.0
 PING_SECONDS = 5
 WRONG_LAST, KNOWN_IN_BATCH, KNOWN_SOON, NO_MESSAGE, NO_STREAM = 10071, 10201, 10158, 10037, 10059
@@ -154,8 +155,15 @@ class JetStreamConnection:
         return decoded(reply.data, kind)
 
     async def api(self, call: str, request: object, kind: type[T]) -> T:
-        """Call JetStream's API."""
-        return await self.ask(f"{API}.{call}", b"" if request is None else msgspec.json.encode(request), kind)
+        """Call JetStream's API. The call may be made twice, so twice must be as good as once."""
+        body = b"" if request is None else msgspec.json.encode(request)
+        client = await self.client()
+        try:
+            reply = await _first_reply(client, f"{API}.{call}", body)
+        except BaseException:
+            self._cut(client)
+            raise
+        return decoded(reply.data, kind)
 
     async def publish(self, messages: Sequence[Message], expected_last: int) -> PublishAck:
         """Store these messages, all or nothing, if the stream's last number is the expected one."""
@@ -206,6 +214,27 @@ class JetStreamConnection:
         if _status(end) not in (END_OF_BATCH, NOTHING_FOUND):
             raise RequestRefused(ApiError(int(_status(end)), 0, (end.headers or {}).get("Description", "")))
         return found
+
+
+async def _first_reply(client: Client, subject: str, body: bytes) -> Msg:
+    """Ask until a reply comes. Nobody ever answers what was asked while a stream had no leader.
+
+    Each time it waits twice as long, so that slow servers do not get many more requests.
+    """
+    asked: list[asyncio.Task[Msg]] = []
+    patience = ASK_AGAIN_SECONDS
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            while True:
+                asked.append(asyncio.create_task(client.request(subject, body, timeout=CALL_SECONDS)))
+                done, _ = await asyncio.wait(asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if done:
+                    return done.pop().result()
+                patience *= 2
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
 
 
 def decoded(data: bytes, kind: type[T]) -> T:

@@ -16,13 +16,16 @@ import msgspec
 import nats
 import pytest
 from click.testing import CliRunner, Result
+from nats.aio.msg import Msg
 
 from unlost.ops.system.nats import NatsServer, cluster_of
 from unlost.ops.upkeep.journal import journal as journal_command
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.groups import Group, RetentionLimits
 from unlost.producer.journal.jetstream.adapter import JetStreamJournal
+from unlost.producer.journal.jetstream.connection import ApiAnswer, JetStreamConnection
 from unlost.producer.journal.jetstream.remains import entries_with
+from unlost.producer.journal.nats_address import read_address
 from unlost.producer.journal.port import Entry, HistoryLost, JournalError
 from unlost.producer.journal.publications import Publication
 from unlost.producer.journal.timelines import Start
@@ -211,6 +214,26 @@ def test_an_append_while_the_server_dies_is_in_doubt_and_accepted_once_when_it_i
         assert [status for status, _ in outcome[:1]] == ["duplicate"]
         assert [entry.event_id for entry in journal.read(0, 10)] == ["first", "event-0", "event-1", "event-2"]
         assert journal.timelines.number_of(outcome[3][1], journal.bounds()) == 4
+
+
+async def test_a_question_that_nobody_answers_is_asked_again(server: NatsServer) -> None:
+    asked: list[str] = []
+    client = await nats.connect(f"nats://{server.host}")
+
+    async def answer_the_second(message: Msg) -> None:
+        asked.append(message.reply)
+        if len(asked) == 2:
+            await message.respond(b"{}")
+
+    await client.subscribe("$JS.API.UNLOST.TEST", cb=answer_the_second)
+    await client.flush()
+    connection = JetStreamConnection(read_address(url_of(server)), "test")
+    try:
+        assert await connection.api("UNLOST.TEST", None, ApiAnswer) == ApiAnswer()
+    finally:
+        await connection.close()
+        await client.close()
+    assert len({*asked}) == 2
 
 
 def test_a_foreign_message_keeps_its_number_and_reading_goes_on(server: NatsServer) -> None:
