@@ -109,7 +109,7 @@ main = lazy_group(
             ),
             "journal": (
                 "unlost.ops.upkeep.journal:journal",
-                "Manage the groups for which a producer's journal keeps events.",
+                "Manage a producer's journal: the groups for which it keeps events, and where it is.",
             ),
         },
         "Prove": {

@@ -1,4 +1,7 @@
-"""``unlost journal``: list the groups for which a journal keeps events, and forget one. It may be in use."""
+"""``unlost journal``: list the groups for which a journal keeps events, and forget one. It may be in use.
+
+``migrate`` beside them moves the journal (``migrate_journal.py``).
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +15,7 @@ from pydantic import Field
 from unlost.dlq.record.trail import Act, note_beside, whoami
 from unlost.ops.kit.command import PathOrUrl, Settings, UsageProblem, command, main_group
 from unlost.ops.kit.telemetry.counted import counted
+from unlost.ops.upkeep.migrate_journal import migrate_journal
 from unlost.producer.journal.address import JournalAddress, is_in_jetstream
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.port import JournalError
@@ -119,7 +123,11 @@ def _opened(journal: PathOrUrl) -> Iterator[JournalGroups]:
 
 journal: click.Group = main_group(
     "journal",
-    [list_groups, forget_group],
-    help="Manage the groups for which a producer's journal keeps events.",
-    examples=["unlost journal groups", "unlost journal forget old-group"],
+    [list_groups, forget_group, migrate_journal],
+    help="Manage a producer's journal: the groups for which it keeps events, and where it is.",
+    examples=[
+        "unlost journal groups",
+        "unlost journal forget old-group",
+        "unlost journal migrate journal.sqlite3 postgresql://unlost@db/journal",
+    ],
 )

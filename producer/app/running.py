@@ -11,6 +11,7 @@ from unlost.ops.kit.telemetry.http import PortTaken
 from unlost.ops.kit.telemetry.logs import configure_logs
 from unlost.producer.app.daemon import ProducerDaemon
 from unlost.producer.app.settings import ProducerSettings
+from unlost.producer.journal.moves import Moved
 from unlost.producer.journal.port import HistoryLost, JournalError
 
 TURN_SECONDS = 0.00005
@@ -29,6 +30,8 @@ def run_producer(settings: ProducerSettings) -> int:
     code = 0
     try:
         run_daemon(lambda: ProducerDaemon(settings))
+    except* Moved as group:  # starting again would not help
+        raise UsageProblem(*(str(error) for error in group.exceptions)) from None
     except* HistoryLost as group:
         structlog.get_logger().error("journal_history_lost", why=str(group.exceptions[0]))
         code = HISTORY_LOST

@@ -30,7 +30,13 @@ from unlost.ops.faults.drills.acts import (
     until_refused,
 )
 from unlost.ops.faults.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Bars, Drill, Poison, pause
-from unlost.ops.faults.drills.journals import revive_first_and_kill_second, set_journal_back, start_and_see_gaps
+from unlost.ops.faults.drills.journals import (
+    move_journal,
+    move_journal_back,
+    revive_first_and_kill_second,
+    set_journal_back,
+    start_and_see_gaps,
+)
 from unlost.ops.faults.drills.restores import (
     restore_dump_beside_listeners,
     set_postgres_back,
@@ -41,6 +47,8 @@ from unlost.ops.faults.drills.restores import (
 FAILOVER = 35.0
 """How long a failover by Patroni takes: its leader's key lives for 30 s."""
 LONG_OUTAGE = 40.0
+ELECTED = 9.0 + 2.0
+"""When a JetStream has another leader: nodes wait for 4 s to 9 s before they elect one, and the answer may take 2 s."""
 REDIS_BARS = Bars(progress=3.0, recover=5.0, pause=1.0)
 POSTGRES_BACK = 2.0
 TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
@@ -130,10 +138,13 @@ PRODUCER = (
           "killed, and after it is back the other.",
           damage=kill("producer-1"), during=revive_first_and_kill_second, heal=start("producer-2"),
           bars=Bars(progress=3.0), progress_from="damage", producers=2),
+    Drill("journal-migrated", "The journal moves from its file to PostgreSQL, and back. The command that moves it is "
+          "killed in each of its steps.",
+          damage=move_journal, during=pause(2.0), heal=move_journal_back, journal_moves=True, on_compose=False),
     Drill("jetstream-node-killed", "The producer keeps its journal in JetStream, on three nodes. The leader of its "
           "stream is killed.",
-          damage=kill("journal"), heal=start("journal"), bars=Bars(progress=10.0, felt=False), progress_from="damage",
-          journal_nodes=True, settings={"max_event_bytes": "500000"}),
+          damage=kill("journal"), heal=start("journal"), bars=Bars(progress=ELECTED, felt=False),
+          progress_from="damage", journal_nodes=True, settings={"max_event_bytes": "500000"}),
 )  # fmt: skip
 
 LISTENERS = (

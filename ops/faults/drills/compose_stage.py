@@ -128,6 +128,10 @@ class ComposeStage:
         """Not here."""
         raise StageError("the journal is restored on this machine only")
 
+    async def move_journal(self, *, back: bool = False) -> None:  # noqa: ARG002  the protocol's signature
+        """Not here."""
+        raise StageError("the journal moves on this machine only")
+
     async def back_up_postgres(self) -> None:
         """Not here."""
         raise StageError("PostgreSQL is restored on this machine only")

@@ -97,6 +97,8 @@ class Drill:
     Listeners must then declare no gap."""
     journal_nodes: bool = False
     """Whether the producer keeps its journal in JetStream, on three nodes. Listeners must then declare no gap."""
+    journal_moves: bool = False
+    """Whether the journal moves to another place. Listeners must then declare no gap."""
     wires: bool = False
     """Whether it needs a fault proxy on every wire."""
     fills_disk: bool = False

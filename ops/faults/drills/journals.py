@@ -107,3 +107,13 @@ async def revive_first_and_kill_second(stage: Stage) -> None:
     await stage.producer_is_ready("producer-1")
     await stage.kill("producer-2")
     await asyncio.sleep(AWAY)
+
+
+async def move_journal(stage: Stage) -> None:
+    """Move the journal to PostgreSQL."""
+    await stage.move_journal()
+
+
+async def move_journal_back(stage: Stage) -> None:
+    """Move it back to its file, with what came meanwhile."""
+    await stage.move_journal(back=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from unlost.ops.faults.drills import brokers, journals
+from unlost.ops.faults.drills import brokers, journals, moves
 from unlost.ops.faults.drills import records as drill_records
 from unlost.ops.faults.drills.clocks import turn_back
 from unlost.ops.faults.drills.drill import Drill
@@ -247,6 +247,17 @@ class LocalParts:
     async def restore_journal(self) -> None:
         """See ``Stage``."""
         journals.restore(self._journal)
+
+    async def move_journal(self, *, back: bool = False) -> None:
+        """See ``Stage``."""
+        places = str(self._journal), self.database_url
+        source, target = reversed(places) if back else places
+        await self.stop("producer")
+        await moves.migrate_with_kills(source, target, self._journal.parent, is_new=not back)
+        await moves.refuses_producers(source, target)
+        await self.configure("producer", JOURNAL=target)
+        await self.start("producer")
+        await self.producer_is_ready("producer")
 
     @property
     def _journal(self) -> Path:

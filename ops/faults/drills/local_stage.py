@@ -126,7 +126,7 @@ class LocalStage(LocalParts):
     async def audit(self) -> list[str]:
         """Return the problems that ``unlost audit`` finds in each group."""
         found = await self.audit_of(self._system.layout, "unlost")
-        if self._drill.producers > 1 or self._drill.journal_nodes:
+        if self._drill.producers > 1 or self._drill.journal_nodes or self._drill.journal_moves:
             found += await journals.declared_gaps(self.listener_urls)
         if self._second is not None:
             found += await second.different_rows(self.database_url)

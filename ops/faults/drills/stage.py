@@ -114,6 +114,10 @@ class Stage(Protocol):
     async def restore_journal(self) -> None:
         """Put the copy in the journal's place, while no producer runs."""
 
+    async def move_journal(self, *, back: bool = False) -> None:
+        """Stop the producer, move its journal to PostgreSQL or back, and start the producer there. The command that
+        moves it is killed in each of its steps."""
+
     async def back_up_postgres(self) -> None:
         """Copy PostgreSQL's data as documented, while it is in use."""
 

@@ -33,12 +33,26 @@ def base_of(identity: str, first: int) -> Timeline:
     return Timeline(1, random, 1)
 
 
-def timelines_of(base: Timeline, oldest: StoredMessage | None, beginnings: Sequence[StoredMessage]) -> list[Timeline]:
-    """All timelines, from the oldest entry and from those that begin one."""
-    begun = [one.timeline for one in beginnings]
-    if oldest is None or oldest.timeline in begun:
-        return [base, *begun]
+def timelines_of(
+    base: Timeline,
+    copied: Sequence[Timeline],
+    oldest: StoredMessage | None,
+    beginnings: Sequence[StoredMessage],
+) -> list[Timeline]:
+    """All timelines: those of the journal that was copied, if any, and those whose first entry says so.
+
+    If the oldest entry's timeline is none of them, every earlier timeline is gone.
+    """
+    known = {name_of(one) for one in copied}
+    begun = [one.timeline for one in beginnings if name_of(one.timeline) not in known]
+    if oldest is None or name_of(oldest.timeline) in known | {name_of(one) for one in begun}:
+        return [*(copied or [base]), *begun]
     return [base, msgspec.structs.replace(oldest.timeline, first=1), *begun]
+
+
+def name_of(timeline: Timeline) -> tuple[int, str]:
+    """What cursors say of a timeline."""
+    return timeline.ordinal, timeline.random
 
 
 class JetStreamHistory:

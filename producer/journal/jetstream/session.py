@@ -16,6 +16,7 @@ from unlost.producer.journal.jetstream.messages import mark_in_text
 from unlost.producer.journal.jetstream.reading import EntryReader
 from unlost.producer.journal.jetstream.state import State, StateKept
 from unlost.producer.journal.jetstream.streams import StreamInfo, check_sync, info_of, prepared
+from unlost.producer.journal.moves import refuse_marked
 from unlost.producer.journal.nats_address import JetStreamAddress
 from unlost.producer.journal.port import HistoryLost
 
@@ -48,7 +49,7 @@ class JournalSession:
         self.state = StateKept(self.connection, self.address.stream, self.identity)
         kept = await self.state.change(lambda state: _within(state, last))
         _, oldest = await self.reader.next(1)
-        known = timelines_of(base_of(self.identity, first), oldest, await self.reader.beginnings(1))
+        known = timelines_of(base_of(self.identity, first), kept.copied, oldest, await self.reader.beginnings(1))
         self.history = JetStreamHistory(self.identity, known, await self._newest(last, 0), time.time())
         await self.learn_before(kept, info)
 
@@ -77,6 +78,7 @@ class JournalSession:
         info, found = await asyncio.gather(
             info_of(self.connection, self.address.stream), self.reader.message({"seq": max(1, newest.number)})
         )
+        refuse_marked(self.address.shown, info.mark)
         last = info.state.last_seq
         if info.identity != self.identity or last < newest.number:
             raise self._lost

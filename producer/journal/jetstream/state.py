@@ -16,6 +16,7 @@ from unlost.producer.journal.jetstream.connection import (
 from unlost.producer.journal.jetstream.reading import Found
 from unlost.producer.journal.jetstream.streams import state_stream, state_subject
 from unlost.producer.journal.port import JournalError
+from unlost.producer.journal.timelines import Timeline
 
 ATTEMPTS = 50
 
@@ -29,6 +30,8 @@ class State(msgspec.Struct, frozen=True):
     dropped_unread: int = 0
     probed_at: float | None = None
     groups: tuple[Group, ...] = ()
+    copied: tuple[Timeline, ...] = ()
+    """The timelines of the journal that was copied into this one, if any."""
 
 
 Change = Callable[[State], State]

@@ -14,11 +14,14 @@ import structlog
 
 from unlost.producer.journal.jetstream.connection import NO_STREAM, ApiAnswer, JetStreamConnection, RequestRefused
 from unlost.producer.journal.jetstream.messages import subjects_of
+from unlost.producer.journal.moves import Mark, refuse_marked
 from unlost.producer.journal.nats_address import JetStreamAddress
 from unlost.producer.journal.port import JournalError
 
 IDENTITY = "unlost-journal"
 IDENTITY_BYTES = 6
+STATE, OTHER = "unlost-moving", "unlost-moving-other"
+"""The mark of a journal that has moved, or that is being made of another."""
 CLUSTER_NEEDED, NAME_TAKEN = 10074, 10058
 OLDEST_SERVER = (2, 12)
 HEADERS_BYTES = 4_096
@@ -44,9 +47,22 @@ class StreamInfo(ApiAnswer):
     state: StreamState = msgspec.field(default_factory=lambda: StreamState(0, 0))
 
     @property
+    def metadata(self) -> dict[str, str]:
+        """What we, and the server, have noted beside the stream."""
+        return dict(self.config.get("metadata") or {})
+
+    @property
     def identity(self) -> str:
         """The journal's identity; empty if no producer has made this stream."""
-        return str((self.config.get("metadata") or {}).get(IDENTITY, ""))
+        return self.metadata.get(IDENTITY, "")
+
+    @property
+    def mark(self) -> Mark | None:
+        """The mark, if there is one."""
+        metadata = self.metadata
+        return (
+            msgspec.convert({"state": metadata[STATE], "other": metadata[OTHER]}, Mark) if STATE in metadata else None
+        )
 
 
 def state_stream(stream: str) -> str:
@@ -65,7 +81,17 @@ async def info_of(connection: JetStreamConnection, stream: str) -> StreamInfo:
 
 
 async def prepared(connection: JetStreamConnection, address: JetStreamAddress, largest_body: int) -> StreamInfo:
-    """Make the streams if they are missing, and check them. Raises ``Unfit``."""
+    """Make the streams if they are missing, and check them. Raises ``Unfit``, or ``Moved``."""
+    await check_server(connection, largest_body)
+    events = await made(connection, address, events_config(address, secrets.token_hex(IDENTITY_BYTES)))
+    state = await made(connection, address, state_config(address))
+    check_streams(events, state, address)
+    refuse_marked(address.shown, events.mark)
+    return events
+
+
+async def check_server(connection: JetStreamConnection, largest_body: int) -> None:
+    """Raise ``Unfit`` for a server that cannot hold a journal."""
     client = await connection.client()
     version = client.connected_server_version
     if (version.major, version.minor) < OLDEST_SERVER:
@@ -75,28 +101,31 @@ async def prepared(connection: JetStreamConnection, address: JetStreamAddress, l
             f"nats-server takes messages of {client.max_payload:,} bytes, and MAX_EVENT_BYTES is {largest_body:,}: set "
             f"max_payload in its configuration to {largest_body + HEADERS_BYTES:,} or more, or MAX_EVENT_BYTES lower"
         )
-    events = await _made(connection, address, _events(address))
-    state = await _made(connection, address, _state(address))
+
+
+def check_streams(events: StreamInfo, state: StreamInfo, address: JetStreamAddress) -> None:
+    """Raise ``Unfit`` for streams that would lose events."""
     wrong = [*_wrong(events.config, address, is_state=False), *_wrong(state.config, address, is_state=True)]
     if wrong:
         raise Unfit(f"the streams of {address.shown} cannot hold a journal: {'; '.join(wrong)}")
     if address.replicas is None and events.config["num_replicas"] == 1:
         structlog.get_logger().warning("journal_has_one_copy", journal=address.shown)
-    return events
 
 
-def _events(address: JetStreamAddress) -> dict[str, Any]:
+def events_config(address: JetStreamAddress, identity: str) -> dict[str, Any]:
+    """The configuration of a new stream of events."""
     return {
         "name": address.stream,
         "subjects": subjects_of(address.stream),
         "duplicate_window": int(address.window * 1e9),
         "allow_direct": True,
         "allow_atomic": True,
-        "metadata": {IDENTITY: secrets.token_hex(IDENTITY_BYTES)},
+        "metadata": {IDENTITY: identity},
     }
 
 
-def _state(address: JetStreamAddress) -> dict[str, Any]:
+def state_config(address: JetStreamAddress) -> dict[str, Any]:
+    """The configuration of a new stream of states."""
     return {
         "name": state_stream(address.stream),
         "subjects": [state_subject(address.stream)],
@@ -104,7 +133,8 @@ def _state(address: JetStreamAddress) -> dict[str, Any]:
     }
 
 
-async def _made(connection: JetStreamConnection, address: JetStreamAddress, config: Mapping[str, Any]) -> StreamInfo:
+async def made(connection: JetStreamConnection, address: JetStreamAddress, config: Mapping[str, Any]) -> StreamInfo:
+    """Make a stream, unless it is there. Raises ``Unfit``."""
     name: str = config["name"]
     try:
         return await info_of(connection, name)

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import asyncpg
 
+from unlost.producer.journal.moves import refuse_marked
 from unlost.producer.journal.port import HistoryLost
 from unlost.producer.journal.postgres import statements
+from unlost.producer.journal.postgres.marks import mark_in
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 
@@ -50,7 +52,7 @@ class PostgresHistory:
                 await connection.execute(statements.IDENTIFY, secrets.token_hex(6))
         async with connection.transaction():
             head = await self.head(connection, statements.LOCK)
-            known = [Timeline(*row) for row in await connection.fetch(statements.TIMELINES)]
+            known = await self._timelines(connection)
             self._check(head, known, self._seen)
             begun = next_timeline(known, head["newest"], time.time())
             needed = still_needed([*known, begun], head["before_oldest"])
@@ -84,9 +86,14 @@ class PostgresHistory:
             return
         seen = self._seen
         head = await self.head(connection)
-        known = [Timeline(*row) for row in await connection.fetch(statements.TIMELINES)]
+        known = await self._timelines(connection)
         self._check(head, known, seen)
         self._learned(head, known)
+
+    async def _timelines(self, connection: asyncpg.Connection) -> list[Timeline]:
+        """All timelines. Raises ``Moved``: marking a journal begins a timeline, so whoever writes looks here."""
+        refuse_marked(self._where, await mark_in(connection))
+        return [Timeline(*row) for row in await connection.fetch(statements.TIMELINES)]
 
     def note(self, newest: int, held: int) -> None:
         """Note what a reply said."""

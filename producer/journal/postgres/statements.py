@@ -29,14 +29,18 @@ create table if not exists producer_journal.timelines (
 create table if not exists producer_journal.groups (
     name text primary key, settled bigint not null, at double precision not null,
     forgotten boolean not null default false);
+create table if not exists producer_journal.moving (
+    one boolean primary key default true check (one), state text not null, other text not null);
 """
 IS_THERE = "select to_regclass('producer_journal.groups') is not null"
+HAS_MARKS = "select to_regclass('producer_journal.moving') is not null"
+"""A journal of an earlier version gets the table when it moves."""
 ONE_AT_A_TIME = "select pg_advisory_xact_lock(hashtext('producer_journal'))"
 """Two producers that start at once would create the tables at once."""
 IDENTIFY = "insert into producer_journal.head (identity) values ($1) on conflict do nothing"
 CHANNEL = "producer_journal"
 HEAD = """select identity, timeline, newest, bytes, dropped,
-    greatest(dropped, forgotten) as before_oldest, dropped_unread, probed_at
+    forgotten, greatest(dropped, forgotten) as before_oldest, dropped_unread, probed_at
     from producer_journal.head"""
 LOCK = HEAD + " for update"
 TIMELINES = "select ordinal, random, first from producer_journal.timelines order by ordinal"
@@ -90,3 +94,24 @@ REMEMBER = """insert into producer_journal.groups (name, settled, at)
     on conflict (name) do update set settled = excluded.settled, at = excluded.at, forgotten = false"""
 HOLDING = "select count(*) from producer_journal.entries where position($1::bytea in body) > 0"
 FORGET_GROUP = "update producer_journal.groups set forgotten = true where name = $1 and not forgotten returning name"
+LOCK_NEWEST = "select newest from producer_journal.head for update"
+MARK = "select state, other from producer_journal.moving"
+PUT_MARK = """insert into producer_journal.moving (state, other) values ($1, $2)
+    on conflict (one) do update set state = excluded.state, other = excluded.other"""
+REMOVE_MARK = "delete from producer_journal.moving"
+CLEAR = "truncate producer_journal.entries, producer_journal.timelines, producer_journal.groups, producer_journal.head"
+BEGIN = """insert into producer_journal.head (identity, newest, dropped, forgotten) values ($1, $2, $2, $2)"""
+IDS = """select number, event_id, digest, at from producer_journal.entries
+    where number > $1 and number <= (select dropped from producer_journal.head) order by number limit $2"""
+"""Entries whose bodies retention has dropped."""
+COPY = """insert into producer_journal.entries (number, event_id, digest, body, at, first)
+    select number, event_id, digest, body, at,
+        row_number() over (partition by event_id order by number) = 1
+        and not exists (select from producer_journal.entries as known where first and known.event_id = new.event_id)
+    from unnest($1::bigint[], $2::text[], $3::bytea[], $4::bytea[], $5::double precision[])
+        as new (number, event_id, digest, body, at)"""
+GREW = """update producer_journal.head set newest = $1, bytes = bytes + $2, dropped = greatest(dropped, $3)"""
+COPY_GROUPS = """insert into producer_journal.groups (name, settled, at, forgotten)
+    select * from unnest($1::text[], $2::bigint[], $3::double precision[], $4::boolean[])"""
+CLEAR_GROUPS = "delete from producer_journal.groups"
+COPY_HEAD = "update producer_journal.head set dropped_unread = $1, probed_at = $2"

@@ -25,11 +25,13 @@ from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.producer.journal.entries import new_entries, some_entries
 from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits
 from unlost.producer.journal.known import FIRST, Judged, Plain, as_it_is, judge
+from unlost.producer.journal.moves import refuse_marked
 from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalError, JournalStats, Placed, Written
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.sqlite import groups, retention, rows, statements
 from unlost.producer.journal.sqlite.files import PATIENCE, Log, connect, file_at
 from unlost.producer.journal.sqlite.lock import JournalLock
+from unlost.producer.journal.sqlite.marks import mark_in
 from unlost.producer.journal.sqlite.reading import entries_after, entry_of
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
@@ -65,6 +67,7 @@ class SqliteJournal:
             self._file = file_at(self._path)
             self._writer = connect(self._path)
             self._writer.executescript(statements.SCHEMA)
+            refuse_marked(str(self._path), mark_in(self._writer))
             if not self._writer.execute(statements.HAS_CHECKSUMS).fetchone():
                 self._writer.execute(statements.ADD_CHECKSUMS)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
@@ -80,8 +83,7 @@ class SqliteJournal:
         """Begin a timeline before this start issues any cursor. Returns all known timelines."""
         bounds = self.bounds()
         with self._transaction():
-            found = self._writer.execute("select ordinal, random, first from timelines order by ordinal")
-            known = [Timeline(*row) for row in found]
+            known = [Timeline(*row) for row in self._writer.execute(statements.TIMELINES)]
             known = still_needed([*known, next_timeline(known, bounds[1], time.time())], bounds[0])
             self._writer.execute("delete from timelines")
             rows = [(one.ordinal, one.random, one.first) for one in known]

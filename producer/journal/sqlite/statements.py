@@ -23,6 +23,8 @@ create table if not exists groups (
     name text primary key, settled integer not null, at real not null, forgotten integer not null default 0);
 create table if not exists unread (one integer primary key check (one = 1), dropped integer not null);
 insert or ignore into unread values (1, 0);
+create table if not exists moving (
+    one integer primary key check (one = 1), state text not null, other text not null);
 """
 HAS_CHECKSUMS = "select 1 from pragma_table_info('entries') where name = 'checksum'"
 ADD_CHECKSUMS = "alter table entries add column checksum blob"
@@ -68,3 +70,18 @@ GROUPS = "select name, settled, at, forgotten from groups order by name"
 REMEMBER_GROUP = """insert into groups (name, settled, at) values (?, ?, ?)
     on conflict (name) do update set settled = excluded.settled, at = excluded.at, forgotten = 0"""
 FORGET_GROUP = "update groups set forgotten = 1 where name = ? and not forgotten"
+MARK = "select state, other from moving"
+IS_JOURNAL = "select 1 from sqlite_master where type = 'table' and name = 'journal'"
+BEFORE_IDS = "select min(number) from entries"
+IDS = """select number, event_id, digest, at from entries where number > ? and number <= (select dropped from held)
+    and typeof(event_id) = 'text' and typeof(digest) = 'blob' and typeof(at) = 'real' order by number limit ?"""
+"""Entries whose bodies retention has dropped."""
+TIMELINES = "select ordinal, random, first from timelines order by ordinal"
+COPY = """insert into entries (number, event_id, digest, body, at, first, checksum)
+    values (?1, ?2, ?3, ?4, ?5, not exists (select 1 from entries where first and event_id = ?2), ?6)"""
+GROW = "update held set bytes = bytes + ?, dropped = max(dropped, ?)"
+COPY_GROUP = "insert into groups values (?, ?, ?, ?)"
+CLEAR = (
+    "delete from entries", "delete from timelines", "delete from groups", "delete from proof", "delete from journal",
+    "update held set bytes = 0, dropped = 0", "update unread set dropped = 0",
+)  # fmt: skip
