@@ -73,7 +73,8 @@ def _check(
     source: MovableJournal, there: History, target: MovableJournal, here: History | None, *, insist: bool
 ) -> None:
     """Raise ``MigrationRefused`` unless the target is empty, or has a part of the source's history."""
-    continues = here is not None and here.mark is not None and here.mark.state == "arriving"
+    arrives = here is not None and here.mark == Mark("arriving", source.where)
+    continues = arrives and there.mark is not None and there.mark.other == target.where
     if there.mark is not None and there.mark.state == "arriving":
         raise MigrationRefused(
             f"{source.where} is not complete itself: it is being copied from {there.mark.other}; "

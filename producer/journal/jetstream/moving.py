@@ -17,6 +17,7 @@ import msgspec
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.entries import unreadable
 from unlost.producer.journal.jetstream.connection import (
+    CALL_SECONDS,
     KNOWN_IN_BATCH,
     LIBRARY_ERRORS,
     NO_STREAM,
@@ -48,7 +49,9 @@ from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.publications import Publication
 
 T = TypeVar("T")
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = CALL_SECONDS + 1.0
+"""A server may store what it had received before the mark. After this time nobody waits for its answer any more: the
+producer has reported the event as in doubt, and whoever published it does so again."""
 
 
 class MovableStream:

@@ -462,6 +462,17 @@ def test_a_journal_that_is_not_complete_moves_nowhere(places: tuple[Place, Place
         pass
 
 
+def test_a_copy_that_was_given_up_is_not_continued_once_the_journal_has_moved_elsewhere(tmp_path: Path) -> None:
+    first, second, third = (Place("sqlite", str(tmp_path / name / "journal.sqlite")) for name in "abc")
+    filled(first)
+    assert until_killed(first, second, Death(2, after=True))
+    moved(first, third)
+    with pytest.raises(JournalError, match=f"has moved to .*{third.address} already"):
+        moved(first, second)
+    assert refuses(second)
+    assert not refuses(third)
+
+
 def test_a_part_of_another_history_is_no_beginning(tmp_path: Path) -> None:
     old, new = (Place("sqlite", str(tmp_path / name / "journal.sqlite")) for name in ("old", "new"))
     filled(old)

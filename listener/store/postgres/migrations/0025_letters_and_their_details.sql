@@ -1,6 +1,8 @@
 -- A new state is a new version of the row in letters, with an entry in every index that contains it. So what a letter
 -- says, and the indexes of all letters, stand in a table of their own, whose rows never change. Indexes of letters contain
 -- what waits, what heals or what is over: a letter that is resolved enters few of them.
+-- A listener that ships letters meanwhile waits: its letters would have no details.
+LOCK TABLE letters IN ACCESS EXCLUSIVE MODE;
 CREATE TABLE letter_details (
     letter_id text COLLATE "C" PRIMARY KEY,
     event_id text,
