@@ -178,7 +178,7 @@ async def test_a_letter_that_is_shipped_while_tables_change_keeps_its_details(
     migrating = asyncio.create_task(migrated(database_url))
     waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'unlost.letters'::regclass"
     async with asyncio.timeout(30):
-        while not migrating.done() and not await connection.fetchval(waits):
+        while not migrating.done() and not await connection.fetchval(waits):  # noqa: ASYNC110  the lock of another process
             await asyncio.sleep(0.01)
     await shipping.commit()
     await migrating
