@@ -52,8 +52,9 @@ class Bed:
 
     @property
     def server_pids(self) -> list[int | None]:
-        """The process ids of PostgreSQL, Valkey and the producer."""
-        return [self.system.postgres.child.pid, self.system.valkey.child.pid, self.system.producer.pid]
+        """The process ids of PostgreSQL, Valkey and the producer; None for one that does not run."""
+        servers = self.system.postgres.child, self.system.valkey.child, self.system.producer
+        return [one.pid if one.is_running else None for one in servers]
 
     async def close(self) -> None:
         """Close the connections."""
