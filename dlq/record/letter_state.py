@@ -52,7 +52,7 @@ class Edit(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that happened to a letter. ``detail``: how it was stored, why it was archived, or what failed.
 
-    Wherever it is kept or shown, the detail is short and has neither control characters nor passwords.
+    Wherever it is kept or shown, the detail is short, and passwords are masked.
     ``by``: who did it. A listener that retried a letter in vain records ``retried``, a failed replay ``failed``.
     ``edit``: what an edit made. ``followers``: "go", if later events of the letter's key wait for it no more.
     """
@@ -68,11 +68,12 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         if self.detail:
-            force_setattr(self, "detail", _clean(self.detail))
+            force_setattr(self, "detail", clean_detail(self.detail))
 
 
 @lru_cache(maxsize=ALIKE)
-def _clean(detail: str) -> str:
+def clean_detail(detail: str) -> str:
+    """A detail as records have it: short, with masked passwords."""
     return shortened(masked(plain(detail)), MESSAGE_LIMIT)
 
 
@@ -93,6 +94,10 @@ class LetterState(msgspec.Struct, frozen=True):
     edited_at: float | None = None
     assigned: str = ""
     assigned_at: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.detail:  # an earlier version may have kept it as it was
+            force_setattr(self, "detail", clean_detail(self.detail))
 
     @property
     def waits(self) -> bool:

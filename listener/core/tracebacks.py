@@ -10,6 +10,8 @@ import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from unlost.listener.core.shortened import ends_of
+
 MOST_FRAMES = 20
 LONGEST = 4_000
 TAIL = 1_500
@@ -36,7 +38,7 @@ def traceback_of(error: BaseException) -> str | None:
     if not has_frames:
         return None
     text = "".join(captured.format()).rstrip()
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - TAIL]}\n[…]\n{text[-TAIL:]}"
+    return text if len(text) <= LONGEST else "\n[…]\n".join(ends_of(text, LONGEST - TAIL, TAIL))
 
 
 def _chain(

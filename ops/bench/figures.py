@@ -101,7 +101,7 @@ BARS: Mapping[str, Bar] = {
     "size_16k": Bar("structured payloads of 16 kB : a bare insert of the same", 0.4),
     "size_16k_handled": Bar("the same, handler 0 ms", 0.4),
     "replay": Bar("letters that a replay stores : live events, both with a handler of 0 ms", 0.05),
-    "soak_p99": Bar("p99 over a soak, last : first third", 1.1, at_most=True, noise=100),
+    "soak_p99": Bar("p99 : floor over a soak, last : first third", 1.1, at_most=True, noise=100),
     "thread_us": Bar("processor µs of a listener for a handler in a thread", 60, at_most=True),
 }
 

@@ -20,7 +20,7 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letters import LetterTable
 from unlost.ops.bench import handlers, processor
-from unlost.ops.bench.bed import Bed
+from unlost.ops.bench.bed import WAIT, Bed
 from unlost.ops.bench.figures import Measured
 from unlost.ops.bench.results import Results
 
@@ -34,7 +34,7 @@ Kind: TypeAlias = Literal["list", "file"]
 
 
 class Look(NamedTuple):
-    """What a replay has stored until a moment, and the processor seconds used: by itself, and by the servers."""
+    """How many letters a replay has stored, and the processor seconds used so far: by itself, and by the servers."""
 
     stored: int
     at: float
@@ -96,7 +96,13 @@ async def replayed(bed: Bed, kind: Kind, *, count: int, directory: Path, handler
     process = await asyncio.create_subprocess_exec(
         *DLQ, "replay", *files, "--follow", *urls, *flags, stdout=asyncio.subprocess.PIPE, env=dict(os.environ)
     )
-    first, end = await _followed(bed, process, count)
+    try:
+        async with asyncio.timeout(WAIT):
+            first, end = await _followed(bed, process, count)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     stored = end.stored - first.stored
     return Measured(stored, end.at - first.at, end.here - first.here, end.there - first.there)
 

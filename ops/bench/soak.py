@@ -38,7 +38,7 @@ HOUR = 3_600
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What one window found. Sizes are those at its end. Costs are processor µs per event, by process."""
+    """The figures of one window. Sizes are those at its end. Costs are processor µs per event, by process."""
 
     at: float
     """Seconds since the first window began."""
@@ -74,7 +74,7 @@ class Soak:
 
     @property
     def slopes(self) -> dict[str, float]:
-        """What grows, and by how much."""
+        """The growth of each figure."""
 
         def hours(window: Window) -> float:
             return window.at / HOUR
@@ -101,8 +101,11 @@ class Soak:
 
     @property
     def drift(self) -> float:
-        """The p99 of the last third : that of the first."""
-        first, _, last = self.thirds(lambda one: one.latency.p99)
+        """How many times the floor of its window p99 is in the last third : in the first.
+
+        So a machine that is slower in one third does not count.
+        """
+        first, _, last = self.thirds(lambda one: one.latency.p99 / one.floor.p99)
         return last / first
 
     def as_json(self) -> dict[str, Any]:

@@ -228,6 +228,35 @@ async def test_neither_a_state_nor_a_history_has_the_password_in_an_error(
         assert "hunter2" not in str(await one.history([letter_id]))
 
 
+async def test_details_go_with_their_letters_whoever_deletes_them(table: Table) -> None:
+    """A listener of an earlier version knows no details when it prunes."""
+    await table.put(LETTERS)
+    left = "SELECT count(*) FROM unlost.letter_details"
+    async with table.database.acquire() as connection:
+        await connection.execute("DELETE FROM unlost.letters WHERE event_id IN ('a', 'b')")
+        assert await connection.fetchval(left) == len(LETTERS) - 2
+        await connection.execute("UPDATE unlost.letters SET status = 'resolved', state_at = to_timestamp(1)")
+    assert await LetterTable(table.database, token="t").prune(time.time()) == len(LETTERS) - 2
+    async with table.database.acquire() as connection:
+        assert await connection.fetchval(left) == 0
+
+
+async def test_a_password_that_an_earlier_version_kept_is_not_shown(table: Table) -> None:
+    store = await table.put(LETTERS)
+    why = "exhausted: ws://user:hunter2@host/"
+    async with table.database.acquire() as connection:
+        await connection.execute("UPDATE unlost.letters SET status = 'failed', detail = $1", why)
+        await connection.execute(
+            "INSERT INTO unlost.letter_records (letter_id, at, what, detail, done_by, instance_id, shared) "
+            "SELECT letter_id, now(), 'failed', $1, 'me', 'a', true FROM unlost.letters",
+            why,
+        )
+        reports = Reports(connection, table.database.group)
+        shown: list[object] = [await reports.letters_of("a"), await reports.records_of("a")]
+    shown += [(await store.latest(ALL, 0)).entries, await store.history(["0123456789ab-a"])]
+    assert all("ws://***@host/" in str(one) and "hunter2" not in str(one) for one in shown)
+
+
 async def test_two_replays_share_the_letters_or_the_second_is_refused(place: Files | Table) -> None:
     store = await place.put(LETTERS)
     async with store.replaying(ALL, 0, "first") as first:

@@ -187,13 +187,12 @@ LEFT JOIN unlost.letter_details d ON d.letter_id = b.letter_id
 ORDER BY k.since, k.order_key
 
 -- name: prune
--- Resolved letters that changed last before $1, at most $2.
+-- Resolved letters that changed last before $1, at most $2. Their details go with them, by the trigger that counts letters.
 WITH gone AS (
     DELETE FROM unlost.letters WHERE letter_id IN (
         SELECT letter_id FROM unlost.letters WHERE status = 'resolved' AND state_at < to_timestamp($1::float8)
         LIMIT $2 FOR UPDATE SKIP LOCKED)
     RETURNING letter_id),
-details AS (DELETE FROM unlost.letter_details WHERE letter_id IN (SELECT letter_id FROM gone)),
 lines AS (DELETE FROM unlost.letter_lines WHERE letter_id IN (SELECT letter_id FROM gone)),
 records AS (DELETE FROM unlost.letter_records WHERE letter_id IN (SELECT letter_id FROM gone))
 SELECT count(*) FROM gone

@@ -7,6 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import asyncpg
+
+from unlost.dlq.record.letter_state import clean_detail
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database_name import name_of_database
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
@@ -139,11 +142,11 @@ class Reports:
 
     async def letters_of(self, event_id: str) -> list[dict[str, Any]]:
         """The letters of an event in the fleet's list: each line, with its state."""
-        return [dict(row.items()) for row in await self._fetch("letters_of", event_id)]
+        return [_cleaned(row) for row in await self._fetch("letters_of", event_id)]
 
     async def records_of(self, event_id: str) -> list[dict[str, Any]]:
         """Everything that happened to an event's letters, and who did it."""
-        return [dict(row.items()) for row in await self._fetch("records_of", event_id)]
+        return [_cleaned(row) for row in await self._fetch("records_of", event_id)]
 
     async def cursors(self) -> list[str]:
         """The group's cursors, of all sources, the latest first. Everything up to a cursor is settled."""
@@ -240,3 +243,8 @@ class Reports:
 
     async def _execute(self, name: str, *arguments: object) -> None:
         await self._connection.execute(report(name, self._group), *arguments, timeout=self._timeout)
+
+
+def _cleaned(row: asyncpg.Record) -> dict[str, Any]:
+    """The row's values. An earlier version may have kept the detail with a password."""
+    return {**row, "detail": clean_detail(row["detail"])}

@@ -1,4 +1,4 @@
-"""What all workers by hand store, and how: one statement for many rows, whose primary key drops duplicates."""
+"""The rows that all workers by hand store: one statement for many rows, whose primary key drops duplicates."""
 
 import sys
 import time

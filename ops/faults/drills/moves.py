@@ -36,16 +36,19 @@ async def _run(source: str, target: str, directory: Path, left: set[str]) -> str
     said = b""
     if process.stdout is None:
         raise StageError("unlost journal migrate has no output")
-    async for line in process.stdout:
-        said += line
-        step = next((one for one in left if one.encode() in line), None)
-        if step is not None:
+    try:
+        async for line in process.stdout:
+            said += line
+            step = next((one for one in left if one.encode() in line), None)
+            if step is not None:
+                return step
+        if await process.wait():
+            raise StageError(f"unlost journal migrate ended with {process.returncode}: {said[-300:].decode()}")
+        return None
+    finally:
+        if process.returncode is None:
             process.kill()
             await process.wait()
-            return step
-    if await process.wait():
-        raise StageError(f"unlost journal migrate ended with {process.returncode}: {said[-300:].decode()}")
-    return None
 
 
 async def refuses_producers(journal: str, moved_to: str) -> None:

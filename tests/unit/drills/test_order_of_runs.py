@@ -37,7 +37,7 @@ def test_a_stream_with_keys_says_the_place_of_each_event():
 
 
 @pytest.mark.parametrize("module", [order, measure])
-def test_what_reads_and_checks_the_record_of_the_handler_knows_nothing_of_the_product(module: ModuleType):
+def test_readers_of_the_handlers_record_know_nothing_of_the_product(module: ModuleType):
     """A checker that shared code with the product would share its mistakes, too."""
     nodes = [*ast.walk(ast.parse(inspect.getsource(module)))]
     names = [one.module or "" for one in nodes if isinstance(one, ast.ImportFrom)]

@@ -1,7 +1,10 @@
 """Long errors keep their cause, which stands at their end."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from unlost.dlq.record.letter import cleaned
 from unlost.listener.core.errors import MESSAGE_LIMIT, failure_of
 from unlost.listener.core.shortened import first_and_last_line, shortened
 
@@ -20,6 +23,14 @@ from unlost.listener.core.shortened import first_and_last_line, shortened
 def test_the_beginning_and_the_last_line_stay(text: str, width: int, short: str) -> None:
     assert shortened(text, width) == short
     assert len(short) <= width
+
+
+@given(offset=st.integers(0, 3_000), value=st.sampled_from(["wss://u:hunter2@host/p?k=hunter2", "password=hunter2"]))
+def test_no_cut_shows_a_part_of_a_password(offset: int, value: str) -> None:
+    """Masked later, half of an address is not recognised."""
+    filler = "down, " * 500
+    failure = cleaned(failure_of(OSError(f"{filler[:offset]} {value} {filler[offset:]}"), stage="store", at=1.0))
+    assert not any(part in failure.message for part in ("hunter", "unter2", "hunt", "nter2"))
 
 
 def test_lines_between_the_first_and_the_last_are_left_out() -> None:

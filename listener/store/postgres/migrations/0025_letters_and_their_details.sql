@@ -53,6 +53,7 @@ BEGIN
         RETURN NULL;
     END IF;
     IF TG_OP = 'DELETE' THEN
+        DELETE FROM letter_details WHERE letter_id IN (SELECT letter_id FROM gone);
         PERFORM FROM letter_groups WHERE (fingerprint, handler_name) IN (SELECT fingerprint, handler_name FROM gone)
             ORDER BY fingerprint, handler_name FOR UPDATE;
         UPDATE letter_groups g SET open = g.open - d.open, failed = g.failed - d.failed,
