@@ -19,7 +19,7 @@ from tests.support.watched import MEBIBYTE, watching
 
 MAX_BYTES = 64
 """The default, in MiB."""
-MAX_EVENTS = "10000"
+MAX_EVENTS = "2000"
 """So that the events behind them come sooner."""
 LINE = b"y\n"
 GIANT = 2_900_000_000
