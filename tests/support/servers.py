@@ -133,9 +133,9 @@ def running_valkey(
             server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def valkey_cluster() -> Iterator[ValkeyCluster]:
-    """The session's Cluster of six nodes. Use ``cluster_url`` for an empty one."""
+    """A Cluster of six nodes for one module, since they are never idle. Use ``cluster_url`` for an empty one."""
     with running_topology(ValkeyCluster) as cluster:
         yield cluster
 
