@@ -151,12 +151,13 @@ class Copying:
 
     def _jump(self) -> None:
         """Begin anew above what retention has taken from the source meanwhile: numbers have no gap."""
+        before = self.there.before
         self.there = self._look()
         start = self._start_of(self.there)
         if start > self._after:
             self._target.begin(self.there.identity, start, self._mark)
             self._after = start
-        elif self.there.before <= self._after:  # otherwise their ids can be read
+        elif self.there.before == before or self.there.before <= self._after:  # otherwise their ids can be read now
             raise JournalError(f"{self._source.where} lacks entries above number {self._after:,}")
 
     def _start_of(self, there: History) -> int:

@@ -148,14 +148,12 @@ async def _entries(connection: asyncpg.Connection, after: int) -> list[Row]:
 
 
 async def _ids(connection: asyncpg.Connection, after: int) -> list[Row]:
-    found = [
-        Row(number, name, digest, None, at)
-        for number, name, digest, at in await connection.fetch(statements.IDS, after, BATCH_ROWS)
-    ]
-    if not found or found[0].number != after + 1:
+    found = await connection.fetch(statements.IDS, after, BATCH_ROWS)
+    if not found or found[0]["forgotten"] > after:
         return []
-    there = {row.number: row for row in found}
-    return [there.get(number) or _lost(number) for number in range(after + 1, found[-1].number + 1)]
+    there = {row["number"]: Row(*row[2:5], None, row["at"]) for row in found if row["number"] is not None}
+    last = max(there) if len(there) == BATCH_ROWS else min(found[0]["dropped"], after + BATCH_ROWS)
+    return [there.get(number) or _lost(number) for number in range(after + 1, last + 1)]
 
 
 def _lost(number: int) -> Row:

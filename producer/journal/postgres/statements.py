@@ -101,8 +101,9 @@ PUT_MARK = """insert into producer_journal.moving (state, other) values ($1, $2)
 REMOVE_MARK = "delete from producer_journal.moving"
 CLEAR = "truncate producer_journal.entries, producer_journal.timelines, producer_journal.groups, producer_journal.head"
 BEGIN = """insert into producer_journal.head (identity, newest, dropped, forgotten) values ($1, $2, $2, $2)"""
-IDS = """select number, event_id, digest, at from producer_journal.entries
-    where number > $1 and number <= (select dropped from producer_journal.head) order by number limit $2"""
+IDS = """select forgotten, dropped, number, event_id, digest, at from producer_journal.head left join lateral (
+        select * from producer_journal.entries where number > $1 and number <= dropped order by number limit $2) as old
+    on true order by number"""
 """Entries whose bodies retention has dropped."""
 COPY = """insert into producer_journal.entries (number, event_id, digest, body, at, first)
     select number, event_id, digest, body, at,

@@ -305,6 +305,21 @@ def test_what_retention_took_is_gone_and_its_ids_stay_where_they_can(places: tup
         assert placed(journal, event("event7"))[0] == ("duplicate", named[4])
 
 
+@pytest.mark.parametrize("lost", [(1,), (2, 3), (8,)])
+def test_an_id_that_the_disk_lost_holds_nothing_up(tmp_path: Path, database_url: str, lost: tuple[int, ...]) -> None:
+    old, new = Place("postgres", database_url), Place("sqlite", str(tmp_path / "journal"))
+    with old.journal() as journal:
+        placed(journal, *(event(f"event{number:x}") for number in range(1, 13)))
+        journal.retire(older_than=0.0, max_bytes=4 * len(event("event1").body), chunk=100)
+        before = entries(journal)
+    sql(database_url, f"delete from producer_journal.entries where number in ({', '.join(map(str, lost))})")
+    moved(old, new)
+    with new.journal() as journal:
+        assert (journal.bounds(), entries(journal)) == ((8, 12), before)
+        known = placed(journal, *(event(f"event{number}") for number in range(1, 9)))
+    assert [number for number, (status, _) in enumerate(known, 1) if status == "accepted"] == list(lost)
+
+
 def test_a_journal_of_which_everything_is_gone_gives_no_number_again(places: tuple[Place, Place]) -> None:
     old, new = places
     with old.journal() as journal:
