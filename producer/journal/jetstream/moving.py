@@ -29,7 +29,7 @@ from unlost.producer.journal.jetstream.history import base_of, timelines_of
 from unlost.producer.journal.jetstream.lookup import number_of
 from unlost.producer.journal.jetstream.messages import ID, Message, id_key, message_id, message_of, subjects_of
 from unlost.producer.journal.jetstream.reading import EntryReader
-from unlost.producer.journal.jetstream.state import State, StateKept
+from unlost.producer.journal.jetstream.state import State, StateKept, within
 from unlost.producer.journal.jetstream.streams import (
     OTHER,
     STATE,
@@ -80,15 +80,16 @@ class MovableStream:
             return None
         if not info.identity:
             raise JournalError(f"{self.where} is no stream of an Unlost producer")
-        state, first = await self._state(info).read(), info.state.first_seq
-        before = max(first - 1, state.dropped if state.dropped <= info.state.last_seq else 0)
+        first, last = info.state.first_seq, info.state.last_seq
+        state = within(await self._state(info).read(), last)
+        before = max(first - 1, state.dropped)
         _, oldest = await self._reader.next(1)
         beginnings = await self._reader.beginnings(1)
         return History(
             identity=info.identity,
             before_ids=before,
             before=before,
-            newest=info.state.last_seq,
+            newest=last,
             timelines=tuple(timelines_of(base_of(info.identity, first), state.copied, oldest, beginnings)),
             groups=state.groups,
             dropped_unread=state.dropped_unread,

@@ -7,14 +7,11 @@ written, and the bytes of all bodies up to its own.
 import asyncio
 import time
 
-import msgspec
-
-from unlost.producer.journal.groups import Group
 from unlost.producer.journal.jetstream.connection import JetStreamConnection
 from unlost.producer.journal.jetstream.history import JetStreamHistory, Newest, base_of, timelines_of
 from unlost.producer.journal.jetstream.messages import mark_in_text
 from unlost.producer.journal.jetstream.reading import EntryReader
-from unlost.producer.journal.jetstream.state import State, StateKept
+from unlost.producer.journal.jetstream.state import State, StateKept, within
 from unlost.producer.journal.jetstream.streams import StreamInfo, check_sync, info_of, prepared
 from unlost.producer.journal.moves import refuse_marked
 from unlost.producer.journal.nats_address import JetStreamAddress
@@ -47,7 +44,7 @@ class JournalSession:
         first, last = info.state.first_seq, info.state.last_seq
         self.identity = info.identity
         self.state = StateKept(self.connection, self.address.stream, self.identity)
-        kept = await self.state.change(lambda state: _within(state, last))
+        kept = await self.state.change(lambda state: within(state, last))
         _, oldest = await self.reader.next(1)
         known = timelines_of(base_of(self.identity, first), kept.copied, oldest, await self.reader.beginnings(1))
         self.history = JetStreamHistory(self.identity, known, await self._newest(last, 0), time.time())
@@ -116,11 +113,3 @@ class JournalSession:
         """Leave the servers."""
         for one in (self.connection, self.reading, self.following):
             await one.close()
-
-
-def _within(state: State, last: int) -> State:
-    """The state of a stream that ends here: it may be older than its state, if it was restored from a backup."""
-    groups = tuple(Group(one.name, min(one.settled, last), one.at, one.forgotten) for one in state.groups)
-    if state.dropped > last:
-        return msgspec.structs.replace(state, groups=groups, dropped=0, total=0)
-    return msgspec.structs.replace(state, groups=groups)

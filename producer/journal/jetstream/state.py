@@ -43,6 +43,17 @@ def with_groups(state: State, reported: list[Group]) -> State:
     return msgspec.structs.replace(state, groups=tuple(sorted(known.values(), key=lambda one: one.name)))
 
 
+def within(state: State, last: int) -> State:
+    """The state of a stream that ends here: it may be older than its state, if it was restored from a backup.
+
+    A timeline that begins right after the last entry may stay: it is empty, and the next one begins there too.
+    """
+    groups = tuple(Group(one.name, min(one.settled, last), one.at, one.forgotten) for one in state.groups)
+    shared = tuple(one for one in state.copied if one.first <= last + 1)
+    dropped, total = (state.dropped, state.total) if state.dropped <= last else (0, 0)
+    return msgspec.structs.replace(state, groups=groups, copied=shared, dropped=dropped, total=total)
+
+
 class StateKept:
     """Reads and changes the state of one journal. A state of another journal, under the same name, is empty."""
 

@@ -24,10 +24,15 @@ from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.groups import Group, RetentionLimits
 from unlost.producer.journal.jetstream.adapter import JetStreamJournal
 from unlost.producer.journal.jetstream.connection import ApiAnswer, JetStreamConnection
+from unlost.producer.journal.jetstream.moving import MovableStream
 from unlost.producer.journal.jetstream.remains import entries_with
+from unlost.producer.journal.migrating import migrate
+from unlost.producer.journal.moves import MovableJournal
 from unlost.producer.journal.nats_address import read_address
 from unlost.producer.journal.port import Entry, HistoryLost, JournalError
 from unlost.producer.journal.publications import Publication
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
+from unlost.producer.journal.sqlite.moving import MovableFile
 from unlost.producer.journal.timelines import Start
 
 T = TypeVar("T")
@@ -183,6 +188,61 @@ def test_a_stream_with_less_than_its_state_protects_what_comes_after(server: Nat
         assert (journal.bounds(), journal.remember([])) == ((0, 0), [Group("quick", 0, 1.0)])
         assert [status for status, _ in placed(journal, *several(2))] == ["accepted"] * 2
         assert journal.read(0, 10) != []
+
+
+class Silent:
+    """Shows no progress of a move."""
+
+    def step(self, what: str) -> None:
+        pass
+
+    def copied(self, number: int, newest: int) -> None:
+        pass
+
+
+def moved(source: MovableJournal, target: MovableJournal) -> None:
+    with closing(source), closing(target):
+        migrate(source, target, Silent())
+
+
+def movable_stream(url: str) -> MovableStream:
+    made = MovableStream(url)
+    made.settle = 0.0
+    return made
+
+
+@pytest.mark.parametrize("moves_on", [False, True])
+def test_a_stream_older_than_its_state_knows_no_timeline_that_it_lost(
+    server: NatsServer, tmp_path: Path, moves_on: bool
+) -> None:
+    """Of a backup from before a move there and back, somebody has restored the events alone."""
+    url, path = url_of(server), tmp_path / "journal.sqlite"
+    with closing(opened(url)) as journal:
+        placed(journal, *several(5))
+        journal.remember([Group("quick", 5, 1.0)])
+    copied(server, tmp_path)
+    moved(movable_stream(url), MovableFile(path))
+    lost: list[str] = []
+    for run in ("first", "second"):
+        with closing(SqliteJournal(path)) as file:
+            lost += [one.cursor for one in file.append([several(2, run)], 1.0).placed]
+            file.remember([Group("quick", file.bounds()[1], 1.0)])
+    moved(MovableFile(path), movable_stream(url))
+    server.stop()
+    (streams,) = (tmp_path / "nats" / "data").rglob("streams")
+    (before,) = (tmp_path / "copy").rglob("streams")
+    shutil.rmtree(streams / "journal")
+    shutil.copytree(before / "journal", streams / "journal")
+    server.start()
+    if moves_on:
+        moved(movable_stream(url), MovableFile(tmp_path / "third.sqlite"))
+    with closing(SqliteJournal(tmp_path / "third.sqlite") if moves_on else opened(url)) as fresh:
+        assert fresh.bounds() == (0, 5)
+        assert fresh.remember([]) == [Group("quick", 5, 1.0)]
+        new = [one.cursor for one in fresh.append([several(9, "new")], 1.0).placed]
+        starts = [fresh.timelines.start_after(one, fresh.bounds()) for one in lost]
+        assert starts == [Start(number, is_known=False) for number in (5, 5, 0, 0)]
+        assert [fresh.timelines.cursor(number) for number in range(6, 15)] == new
 
 
 def test_a_stream_that_was_made_anew_is_another_journal(server: NatsServer) -> None:
