@@ -17,8 +17,13 @@ async def mark_in(connection: asyncpg.Connection) -> Mark | None:
 
 
 async def put_mark(connection: asyncpg.Connection, mark: Mark) -> None:
-    """Store the mark, and begin a timeline: so no producer stores anything before it has looked at the mark."""
+    """Store the mark, and begin a timeline: so no producer stores anything before it has looked at the mark.
+
+    The head is locked before the entries, as producers do. Any other order could deadlock with an append.
+    """
     async with connection.transaction():
+        await connection.execute(statements.LOCK_JOURNAL)
+        await connection.execute(statements.REFUSE_ENTRIES if mark.state == "moved" else statements.TAKE_ENTRIES)
         newest = await connection.fetchval(statements.LOCK_NEWEST)
         known = [Timeline(*row) for row in await connection.fetch(statements.TIMELINES)]
         begun = next_timeline(known, newest, time.time())

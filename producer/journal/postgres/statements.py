@@ -99,7 +99,19 @@ MARK = "select state, other from producer_journal.moving"
 PUT_MARK = """insert into producer_journal.moving (state, other) values ($1, $2)
     on conflict (one) do update set state = excluded.state, other = excluded.other"""
 REMOVE_MARK = "delete from producer_journal.moving"
-CLEAR = "truncate producer_journal.entries, producer_journal.timelines, producer_journal.groups, producer_journal.head"
+LOCK_JOURNAL = "lock table producer_journal.head in exclusive mode"
+"""Waits for each transaction that has the head, also those that will write entries next. Readers go on."""
+TAKE_ENTRIES = "drop trigger if exists moved on producer_journal.entries"
+REFUSE_ENTRIES = f"""
+create or replace function producer_journal.refuse() returns trigger language plpgsql as $$ begin
+    raise exception 'the journal has moved to %: start the producer there (JOURNAL)',
+        (select other from producer_journal.moving);
+end $$;
+{TAKE_ENTRIES};
+create trigger moved before insert on producer_journal.entries for each row execute function producer_journal.refuse();
+"""
+"""A producer of an earlier version does not look for the mark, so the server refuses what it inserts."""
+CLEAR = "truncate producer_journal.head, producer_journal.entries, producer_journal.timelines, producer_journal.groups"
 BEGIN = """insert into producer_journal.head (identity, newest, dropped, forgotten) values ($1, $2, $2, $2)"""
 IDS = """select forgotten, dropped, number, event_id, digest, at from producer_journal.head left join lateral (
         select * from producer_journal.entries where number > $1 and number <= dropped order by number limit $2) as old

@@ -13,5 +13,11 @@ def mark_in(connection: sqlite3.Connection) -> Mark | None:
 
 
 def put_mark(connection: sqlite3.Connection, mark: Mark) -> None:
-    """Store the mark. Call it within a transaction."""
+    """Store the mark. Call it within a transaction.
+
+    A producer of an earlier version does not look for the mark, so the file refuses what it inserts.
+    """
+    connection.execute(statements.TAKE_ENTRIES)
+    if mark.state == "moved":
+        connection.execute(statements.REFUSE_ENTRIES.format(mark.other.replace("'", "''")))
     connection.execute("insert or replace into moving values (1, ?, ?)", (mark.state, mark.other))

@@ -71,6 +71,9 @@ REMEMBER_GROUP = """insert into groups (name, settled, at) values (?, ?, ?)
     on conflict (name) do update set settled = excluded.settled, at = excluded.at, forgotten = 0"""
 FORGET_GROUP = "update groups set forgotten = 1 where name = ? and not forgotten"
 MARK = "select state, other from moving"
+TAKE_ENTRIES = "drop trigger if exists moved"
+REFUSE_ENTRIES = """create trigger moved before insert on entries begin
+    select raise(abort, 'the journal has moved to {}: start the producer there (JOURNAL)'); end"""
 IS_JOURNAL = "select 1 from sqlite_master where type = 'table' and name = 'journal'"
 BEFORE_IDS = "select min(number) from entries"
 IDS = """select number, event_id, digest, at from entries where number > ? and number <= (select dropped from held)

@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -435,13 +435,84 @@ def test_a_journal_in_postgres_of_an_earlier_version_moves_too(tmp_path: Path, d
         assert (entries(journal), cursors(journal)) == (before, named)
 
 
-def sql(url: str, command: str) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(url)
-        await connection.execute(command)
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
         await connection.close()
 
+
+def sql(url: str, command: str) -> None:
+    async def run() -> None:
+        async with connected(url) as connection:
+            await connection.execute(command)
+
     asyncio.run(run())
+
+
+OLDER_INSERT = (
+    "insert into {} (number, event_id, digest, body, at, first) "
+    "select number + 1, 'late', digest, body, 1.0, true from {} order by number desc limit 1"
+)
+"""As a producer writes that knows nothing of the mark."""
+
+
+@pytest.mark.parametrize("kinds", ["sqlite-postgres", "postgres-sqlite"])
+def test_a_journal_that_has_moved_takes_nothing_from_a_producer_of_an_earlier_version(
+    request: pytest.FixtureRequest, tmp_path: Path, kinds: str
+) -> None:
+    old, new = (place_of(request, tmp_path, kind, number) for number, kind in enumerate(kinds.split("-")))
+    before, _ = filled(old)
+    moved(old, new)
+    with new.movable() as journal:
+        where = journal.where
+    with pytest.raises((asyncpg.RaiseError, sqlite3.IntegrityError), match="has moved to") as refused:
+        insert_as_before(old)
+    assert where in str(refused.value)
+    moved(new, old)
+    insert_as_before(old)
+    with old.journal() as journal:
+        assert journal.bounds() == (0, len(before) + (old.kind == "sqlite"))  # the server counts by its head
+
+
+def insert_as_before(place: Place) -> None:
+    if place.kind == "postgres":
+        sql(place.address, OLDER_INSERT.format(*["producer_journal.entries"] * 2))
+    else:
+        with closing(sqlite3.connect(place.address, isolation_level=None)) as file:
+            file.execute(OLDER_INSERT.format("entries", "entries"))
+
+
+HOLD_HEAD = "select from producer_journal.head for update"
+IS_WAITED_FOR = "select exists (select from pg_locks where not granted)"
+APPEND_ONE = "update producer_journal.head set newest = newest + 1; " + OLDER_INSERT.format(
+    *["producer_journal.entries"] * 2
+)
+
+
+@pytest.mark.parametrize("first", [HOLD_HEAD, APPEND_ONE])
+def test_the_mark_waits_for_appends_that_run_and_they_do_not_wait_for_it(
+    tmp_path: Path, database_url: str, first: str
+) -> None:
+    old, new = Place("postgres", database_url), Place("sqlite", str(tmp_path / "journal"))
+    before, _ = filled(old)
+
+    async def append_while_it_moves() -> None:
+        async with connected(database_url) as connection, connected(database_url) as other:
+            async with connection.transaction():
+                await connection.execute(first)
+                moving = asyncio.create_task(asyncio.to_thread(moved, old, new))
+                while not await other.fetchval(IS_WAITED_FOR):
+                    assert not moving.done()
+                await connection.execute(APPEND_ONE.replace("'late'", "'later'"))
+            await moving
+
+    asyncio.run(append_while_it_moves())
+    with new.journal() as journal:
+        assert journal.bounds() == (0, len(before) + (1 if first == HOLD_HEAD else 2))
+        assert journal.first("later") is not None
 
 
 def test_journals_that_do_not_belong_together_are_refused(places: tuple[Place, Place], tmp_path: Path) -> None:
