@@ -151,7 +151,8 @@ async def _ids(connection: asyncpg.Connection, after: int) -> list[Row]:
     found = await connection.fetch(statements.IDS, after, BATCH_ROWS)
     if not found or found[0]["forgotten"] > after:
         return []
-    there = {row["number"]: Row(*row[2:5], None, row["at"]) for row in found if row["number"] is not None}
+    rows = [Row(row["number"], row["event_id"], row["digest"], None, row["at"]) for row in found if row["number"]]
+    there = {row.number: row for row in rows}
     last = max(there) if len(there) == BATCH_ROWS else min(found[0]["dropped"], after + BATCH_ROWS)
     return [there.get(number) or _lost(number) for number in range(after + 1, last + 1)]
 
