@@ -74,7 +74,8 @@ MARK = "select state, other from moving"
 TAKE_ENTRIES = "drop trigger if exists moved"
 REFUSE_ENTRIES = """create trigger moved before insert on entries begin
     select raise(abort, 'the journal has moved to {}: start the producer there (JOURNAL)'); end"""
-IS_JOURNAL = "select 1 from sqlite_master where type = 'table' and name = 'journal'"
+IS_JOURNAL = "select 1 from pragma_table_info('journal') where name = 'identity'"
+HAS_NOTHING = "select 1 where not exists (select 1 from sqlite_master)"
 BEFORE_IDS = "select min(number) from entries"
 IDS = """select number, event_id, digest, at from entries where number > ? and number <= (select dropped from held)
     and typeof(event_id) = 'text' and typeof(digest) = 'blob' and typeof(at) = 'real' order by number limit ?"""

@@ -452,6 +452,45 @@ def sql(url: str, command: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    "tables",
+    ["create table groups (name text); insert into groups values ('ours')", "create table journal (entry text)"],
+)
+@pytest.mark.parametrize("is_target", [False, True])
+def test_a_file_of_another_application_is_left_as_it_is(tmp_path: Path, tables: str, is_target: bool) -> None:
+    journal, foreign = Place("sqlite", str(tmp_path / "a" / "journal")), tmp_path / "b" / "app.sqlite"
+    filled(journal)
+    foreign.parent.mkdir()
+    with closing(sqlite3.connect(foreign)) as file:
+        file.executescript(tables)
+    before = foreign.read_bytes()
+    other = Place("sqlite", str(foreign))
+    with pytest.raises(JournalError, match=r"app\.sqlite is no journal of a producer"):
+        moved(*((journal, other) if is_target else (other, journal)))
+    assert foreign.read_bytes() == before
+    assert [one.name for one in foreign.parent.iterdir()] == ["app.sqlite"]
+
+
+def test_an_empty_file_can_become_a_journal(tmp_path: Path) -> None:
+    old, new = (Place("sqlite", str(tmp_path / name / "journal")) for name in "ab")
+    before, _ = filled(old)
+    Path(new.address).parent.mkdir()
+    Path(new.address).touch()
+    moved(old, new)
+    with new.journal() as journal:
+        assert entries(journal) == before
+
+
+def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
+    old, text = Place("sqlite", str(tmp_path / "a" / "journal")), tmp_path / "notes.txt"
+    filled(old)
+    text.write_text("not a database, but as long as the header of one would be: " + "x" * 100)
+    before = text.read_bytes()
+    with pytest.raises(JournalError, match=r"notes\.txt is no journal of a producer"):
+        moved(old, Place("sqlite", str(text)))
+    assert text.read_bytes() == before
+
+
 OLDER_INSERT = (
     "insert into {} (number, event_id, digest, body, at, first) "
     "select number + 1, 'late', digest, body, 1.0, true from {} order by number desc limit 1"
