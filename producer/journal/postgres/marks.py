@@ -23,7 +23,9 @@ async def put_mark(connection: asyncpg.Connection, mark: Mark) -> None:
     """
     async with connection.transaction():
         await connection.execute(statements.LOCK_JOURNAL)
-        await connection.execute(statements.REFUSE_ENTRIES if mark.state == "moved" else statements.TAKE_ENTRIES)
+        await connection.execute(statements.TAKE_ENTRIES)
+        if mark.state == "moved":
+            await connection.execute(statements.REFUSE_ENTRIES)
         newest = await connection.fetchval(statements.LOCK_NEWEST)
         known = [Timeline(*row) for row in await connection.fetch(statements.TIMELINES)]
         begun = next_timeline(known, newest, time.time())

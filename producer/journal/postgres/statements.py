@@ -102,12 +102,11 @@ REMOVE_MARK = "delete from producer_journal.moving"
 LOCK_JOURNAL = "lock table producer_journal.head in exclusive mode"
 """Waits for each transaction that has the head, also those that will write entries next. Readers go on."""
 TAKE_ENTRIES = "drop trigger if exists moved on producer_journal.entries"
-REFUSE_ENTRIES = f"""
+REFUSE_ENTRIES = """
 create or replace function producer_journal.refuse() returns trigger language plpgsql as $$ begin
     raise exception 'the journal has moved to %: start the producer there (JOURNAL)',
         (select other from producer_journal.moving);
 end $$;
-{TAKE_ENTRIES};
 create trigger moved before insert on producer_journal.entries for each row execute function producer_journal.refuse();
 """
 """A producer of an earlier version does not look for the mark, so the server refuses what it inserts."""
