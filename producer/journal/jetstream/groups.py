@@ -13,6 +13,7 @@ from unlost.producer.journal.jetstream.reading import EntryReader
 from unlost.producer.journal.jetstream.state import State, StateKept
 from unlost.producer.journal.jetstream.streams import StreamInfo, info_of
 from unlost.producer.journal.loop_thread import LoopThread
+from unlost.producer.journal.moves import refuse_marked
 from unlost.producer.journal.nats_address import read_address
 from unlost.producer.journal.port import JournalError
 
@@ -22,11 +23,13 @@ T = TypeVar("T")
 class StreamGroups:
     """The groups of one journal. Raises errors of the library."""
 
-    def __init__(self, loop: LoopThread, connection: JetStreamConnection, stream: str) -> None:
+    def __init__(self, loop: LoopThread, connection: JetStreamConnection, stream: str, where: str) -> None:
         self._loop = loop
         self._connection = connection
         self._stream = stream
-        self._state = StateKept(connection, stream, self._info().identity)
+        info = self._info()
+        refuse_marked(where, info.mark)
+        self._state = StateKept(connection, stream, info.identity)
 
     def known(self) -> list[Group]:
         """All groups, including forgotten ones."""
@@ -64,11 +67,11 @@ def _without(state: State, name: str) -> State:
 
 @contextmanager
 def opened(url: str) -> Iterator[StreamGroups]:
-    """Open an existing journal. Errors while it is open become ``JournalError``."""
+    """Open an existing journal. Errors while it is open become ``JournalError``. Raises ``Moved`` if it has a mark."""
     address = read_address(url)
     loop, connection = LoopThread("journal in JetStream"), JetStreamConnection(address, "unlost journal")
     try:
-        yield StreamGroups(loop, connection, address.stream)
+        yield StreamGroups(loop, connection, address.stream, address.shown)
     except RequestRefused as refused:
         if refused.code != NO_STREAM:
             raise JournalError(f"{address.shown} cannot be used as a journal: {masked(str(refused))}") from None

@@ -8,8 +8,10 @@ import asyncpg
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.loop_thread import LoopThread
+from unlost.producer.journal.moves import refuse_marked
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.postgres import statements
+from unlost.producer.journal.postgres.marks import mark_in
 from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, PostgresSession
 
 
@@ -42,9 +44,10 @@ class ServerGroups:
 
 @contextmanager
 def opened(url: str) -> Iterator[ServerGroups]:
-    """Open an existing journal. Errors while it is open become ``JournalError``."""
+    """Open an existing journal. Errors while it is open become ``JournalError``. Raises ``Moved`` if it has a mark."""
     loop, session = LoopThread("journal in PostgreSQL"), PostgresSession(url)
     try:
+        refuse_marked(masked(url), loop.run(session.call(mark_in)))
         yield ServerGroups(loop, session)
     except asyncpg.UndefinedTableError:
         raise JournalError(f"{masked(url)} has no journal: no producer has made one there yet") from None

@@ -6,16 +6,23 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from unlost.producer.journal.groups import Group
+from unlost.producer.journal.moves import refuse_marked
 from unlost.producer.journal.port import JournalError
-from unlost.producer.journal.sqlite.statements import FORGET_GROUP, GROUPS, NEWEST, REMEMBER_GROUP
+from unlost.producer.journal.sqlite.marks import mark_in
+from unlost.producer.journal.sqlite.statements import FORGET_GROUP, GROUPS, HAS_MARKS, NEWEST, REMEMBER_GROUP
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open an existing journal, beside its producer. Errors while it is open become ``JournalError`` too."""
+    """Open an existing journal, beside its producer. Errors while it is open become ``JournalError`` too.
+
+    Raises ``Moved`` if it has a mark: what is found or done in it would not be true of the journal that is used.
+    """
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None)) as file:
             file.execute("pragma synchronous = full")
+            if file.execute(HAS_MARKS).fetchone():  # a journal of an earlier version has none
+                refuse_marked(str(path), mark_in(file))
             yield file
     except sqlite3.Error as error:
         raise JournalError(f"{path} cannot be used as a journal: {error}") from None

@@ -70,6 +70,7 @@ GROUPS = "select name, settled, at, forgotten from groups order by name"
 REMEMBER_GROUP = """insert into groups (name, settled, at) values (?, ?, ?)
     on conflict (name) do update set settled = excluded.settled, at = excluded.at, forgotten = 0"""
 FORGET_GROUP = "update groups set forgotten = 1 where name = ? and not forgotten"
+HAS_MARKS = "select 1 from sqlite_master where type = 'table' and name = 'moving'"
 MARK = "select state, other from moving"
 TAKE_ENTRIES = "drop trigger if exists moved"
 REFUSE_ENTRIES = """create trigger moved before insert on entries begin

@@ -11,19 +11,24 @@ from typing import Any
 
 import asyncpg
 import pytest
+from click.testing import CliRunner, Result
 
 from tests.support.codecs import Keys
+from unlost.ops.upkeep.journal import journal as journal_command
 from unlost.producer.journal.coded import CodedJournal, is_coded_body
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.groups import Group
+from unlost.producer.journal.jetstream import remains as in_stream
 from unlost.producer.journal.jetstream.adapter import JetStreamJournal
 from unlost.producer.journal.jetstream.moving import MovableStream
 from unlost.producer.journal.migrating import migrate
 from unlost.producer.journal.moves import BATCH_BYTES, BATCH_ROWS, History, MovableJournal, Moved, Row
 from unlost.producer.journal.port import Journal, JournalError
+from unlost.producer.journal.postgres import remains as in_server
 from unlost.producer.journal.postgres.adapter import PostgresJournal
 from unlost.producer.journal.postgres.moving import MovableTables
 from unlost.producer.journal.publications import Publication
+from unlost.producer.journal.sqlite import remains as in_file
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 from unlost.producer.journal.sqlite.moving import MovableFile
 from unlost.producer.journal.timelines import Start
@@ -208,6 +213,39 @@ def test_no_producer_starts_on_what_has_moved_and_the_sentence_says_where_to(pla
         pass
     assert where in str(refused.value)
     assert moved(old, new).steps[-1].endswith("already")
+
+
+def test_groups_of_a_journal_that_has_moved_are_named_where_it_is(
+    places: tuple[Place, Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    old, new = places
+
+    def unlost_journal(place: Place, *words: str) -> Result:
+        return CliRunner().invoke(journal_command, [*words, "--journal", place.address])
+
+    with old.journal() as journal:
+        journal.remember([Group("dead", 0, 1.0)])
+    assert "dead" in unlost_journal(old, "groups").output
+    moved(old, new)
+    for words in (("groups",), ("forget", "dead")):
+        refused = unlost_journal(old, *words)
+        assert (refused.exit_code, "has moved to" in refused.output) == (2, True)
+    with pytest.raises(Moved, match="has moved to"):
+        entries_holding(old, b"a")
+    assert entries_holding(new, b"a") == 0
+    assert "is forgotten" in unlost_journal(new, "forget", "dead").output
+    moved(new, old)
+    assert "dead  forgotten" in unlost_journal(old, "groups").output
+
+
+def entries_holding(place: Place, mark: bytes) -> int:
+    match place.kind:
+        case "sqlite":
+            return in_file.entries_with(Path(place.address), mark)
+        case "jetstream":
+            return in_stream.entries_with(place.address, mark)
+    return in_server.entries_with(place.address, mark)
 
 
 class Killed(Exception):
