@@ -55,6 +55,7 @@ def migrate(source: MovableJournal, target: MovableJournal, progress: Progress, 
     copied.copy_until_still()
     progress.step(f"{target.where} is being opened for producers")
     target.finish(copied.there)
+    copied.require_nothing_late()
     return copied.count
 
 
@@ -171,6 +172,16 @@ class Copying:
             if time.monotonic() >= until:
                 return
             time.sleep(LOOK_SECONDS)
+
+    def require_nothing_late(self) -> None:
+        """Raise ``JournalError`` if the source has grown since: nothing else would ever mention those entries."""
+        copied, newest = self.there.newest, self._look().newest
+        if newest > copied:
+            raise JournalError(
+                f"{self._source.where} has entries {copied + 1:,} to {newest:,}, which {self._target.where} lacks: its "
+                "server stored them long after the mark. The new journal is complete without them and may be used; "
+                "publish these events again, with the same ids"
+            )
 
     def _look(self) -> History:
         found = self._source.history()

@@ -519,6 +519,35 @@ def test_an_empty_file_can_become_a_journal(tmp_path: Path) -> None:
         assert entries(journal) == before
 
 
+class Growing:
+    """A journal of which something is stored after its end was copied."""
+
+    def __init__(self, journal: MovableJournal, path: str) -> None:
+        self._journal = journal
+        self._path = path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+    def finish(self, history: History) -> None:
+        self._journal.finish(history)
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as file:
+            file.execute("drop trigger if exists moved")
+            file.execute(OLDER_INSERT.format("entries", "entries"))
+
+
+def test_an_entry_that_came_after_the_end_is_named_aloud(tmp_path: Path) -> None:
+    old, new = (Place("sqlite", str(tmp_path / name / "journal")) for name in "ab")
+    before, _ = filled(old)
+    late = len(before) + 1
+    with (
+        old.movable() as source,
+        new.movable() as target,
+        pytest.raises(JournalError, match=f"a/journal has entries {late} to {late}, which .*b/journal lacks"),
+    ):
+        migrate(source, Growing(target, old.address), Silent())  # type: ignore[arg-type]
+
+
 def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
     old, text = Place("sqlite", str(tmp_path / "a" / "journal")), tmp_path / "notes.txt"
     filled(old)
