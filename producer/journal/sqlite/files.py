@@ -32,15 +32,18 @@ def connect(path: Path) -> sqlite3.Connection:
 def file_at(path: Path) -> tuple[int, int] | None:
     """Return which file is at this path; None if there is none."""
     try:
-        found = path.stat()
+        return number_in(path.stat())
     except OSError:
         return None
-    return found.st_dev, found.st_ino
 
 
 def file_of(descriptor: int) -> tuple[int, int]:
     """Return which file this is."""
-    found = os.fstat(descriptor)
+    return number_in(os.fstat(descriptor))
+
+
+def number_in(found: os.stat_result) -> tuple[int, int]:
+    """Return the device, and the number of the file on it."""
     return found.st_dev, found.st_ino
 
 

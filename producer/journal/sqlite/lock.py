@@ -5,7 +5,10 @@ import os
 from pathlib import Path
 
 from unlost.producer.journal.port import JournalError
-from unlost.producer.journal.sqlite.files import file_at, file_of
+from unlost.producer.journal.sqlite.files import file_at, file_of, number_in
+
+ATTEMPTS = 10
+"""Each fails only if somebody removes the lock between two calls."""
 
 
 class JournalLock:
@@ -28,21 +31,25 @@ class JournalLock:
         os.truncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
-    @property
-    def excludes_others(self) -> bool:
-        """Whether the locked file is at its path. Once it was removed, another producer can lock a new one."""
-        return file_at(self._path) == self._locked
-
     def require(self) -> None:
-        """Raise ``JournalError`` if another producer could have the journal."""
-        if not self.excludes_others:
+        """Raise ``JournalError`` if another producer could have the journal: it can lock a new file at that path."""
+        try:
+            if number_in(self._path.stat()) == self._locked:
+                return
+        except FileNotFoundError:
+            pass
+        except OSError as error:
             raise JournalError(
-                f"the lock {self._path} was removed or replaced while the producer runs, so another producer can write "
-                "the same journal, and nothing more is accepted; stop all producers of this journal, and start one"
-            )
+                f"the lock {self._path} cannot be looked at ({error.strerror}), so another producer could write the "
+                "same journal, and nothing is accepted until it can be"
+            ) from error
+        raise JournalError(
+            f"the lock {self._path} was removed or replaced while the producer runs, so another producer can write "
+            "the same journal, and nothing more is accepted; stop all producers of this journal, and start one"
+        )
 
     def _take(self, journal: Path) -> int:
-        while True:
+        for _ in range(ATTEMPTS):
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 # Not on the journal itself: closing any descriptor of that file would drop SQLite's own locks (POSIX).
@@ -57,6 +64,10 @@ class JournalLock:
             if file_of(file) == file_at(self._path):
                 return file
             os.close(file)  # removed between the two calls
+        raise JournalError(
+            f"the lock {self._path} cannot be held: this file system gives an open file another number than its name, "
+            "or somebody removes the lock all the time; keep the journal on a local disk"
+        )
 
     def release(self) -> None:
         """Free the lock. The file stays: removing it could remove the lock of the next producer."""

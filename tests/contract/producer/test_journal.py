@@ -810,6 +810,34 @@ def test_accepts_nothing_once_another_producer_could_have_the_journal(tmp_path: 
     second.close()
 
 
+def test_accepts_nothing_while_its_lock_cannot_be_looked_at(tmp_path: Path) -> None:
+    lock = tmp_path / "journal.sqlite.lock"
+    with closing(SqliteJournal(tmp_path / "journal.sqlite")) as journal:
+        lock.rename(tmp_path / "kept")
+        lock.symlink_to(lock)
+        with pytest.raises(JournalError, match=r"journal\.sqlite\.lock cannot be looked at \(.*symbolic links\)"):
+            journal.append([[event("a")]], 1.0)
+        (tmp_path / "kept").replace(lock)
+        assert statuses(journal, event("a")) == ["accepted"]
+
+
+def test_a_lock_that_cannot_be_held_ends_the_start_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On some file systems an open file has another number than its name has."""
+    looked = os.fstat
+
+    def of_another_number(descriptor: int) -> os.stat_result:
+        mode, number, *others = looked(descriptor)
+        return os.stat_result((mode, number + 1, *others))
+
+    with monkeypatch.context() as system:
+        system.setattr(os, "fstat", of_another_number)
+        with pytest.raises(JournalError, match="cannot be held: this file system gives an open file another number"):
+            SqliteJournal(tmp_path / "journal.sqlite")
+    SqliteJournal(tmp_path / "journal.sqlite").close()
+
+
 @pytest.mark.parametrize("replaced", [True, False])
 def test_accepts_nothing_into_a_file_that_is_not_there_any_more(tmp_path: Path, replaced: bool) -> None:
     path = tmp_path / "journal.sqlite"

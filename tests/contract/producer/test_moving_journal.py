@@ -552,7 +552,7 @@ def test_an_entry_that_came_after_the_end_is_named_aloud(tmp_path: Path) -> None
         new.movable() as target,
         pytest.raises(JournalError, match=f"a/journal has entries {late} to {late}, which .*b/journal lacks"),
     ):
-        migrate(source, Growing(target, old.address), Silent())  # type: ignore[arg-type]
+        migrate(source, Growing(target, old.address), Silent())
 
 
 def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
