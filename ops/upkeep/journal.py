@@ -24,7 +24,7 @@ from unlost.producer.journal.sqlite import groups as file_groups
 
 ALIVE_SECONDS = 60.0
 HERE = Path("journal")
-"""Whose trail records what is done to a journal on a server: one in the working directory."""
+"""A journal on a server has its trail beside this name, in the working directory."""
 
 
 class JournalSettings(Settings):

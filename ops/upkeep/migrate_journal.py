@@ -19,7 +19,7 @@ from unlost.producer.journal.sqlite.moving import MovableFile
 
 SHOWN_EVERY = 1.0
 HERE = Path("journal")
-"""Whose trail records what is done to a journal on a server: one in the working directory."""
+"""A journal on a server has its trail beside this name, in the working directory."""
 _address: TypeAdapter[PathOrUrl] = TypeAdapter(JournalAddress)
 
 
@@ -27,7 +27,7 @@ class NoSettings(Settings):
     """There are none: both journals are named."""
 
 
-class Shown:
+class Reporter:
     """Prints each step, and once in a while how far the copy is."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ def migrate_journal(settings: NoSettings, source: str, target: str, insist: bool
         raise UsageProblem("FROM and TO are the same journal")
     try:
         with closing(_movable(begin)) as old, closing(_movable(end)) as new:
-            count = migrate(old, new, Shown(), insist=insist)
+            count = migrate(old, new, Reporter(), insist=insist)
             note_beside(begin.path or HERE, Act(whoami(), "unlost journal", "journal moved", new.where, "", "done"))
     except JournalError as error:
         raise UsageProblem(str(error)) from None

@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.1
 
 
 class Progress(Protocol):
-    """Who shows what is done."""
+    """Shows how far a move is."""
 
     def step(self, what: str) -> None:
         """A step begins."""

@@ -11,6 +11,7 @@ import msgspec
 
 from unlost.producer.journal.coded import is_coded_body
 from unlost.producer.journal.damage import damaged_of
+from unlost.producer.journal.entries import unreadable
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.port import Entry, HistoryLost
 from unlost.producer.journal.publications import DIGEST_BYTES
@@ -21,7 +22,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """Why no producer may start. ``other``: the address of the other journal, without a password.
+    """Keeps producers off a journal. ``other``: the address of the other journal, without a password.
 
     ``moved``: everything is there, and grows there. ``arriving``: it is being copied from there, and is not complete.
     """
@@ -68,8 +69,13 @@ def row_of(entry: Entry) -> Row:
     return Row(entry.number, entry.event_id, digest, entry.body if is_whole else b"", entry.at)
 
 
+def lost_id(number: int) -> Row:
+    """The row of an entry whose body retention has dropped, and whose id the disk has lost."""
+    return Row(number, unreadable(number).event_id, bytes(DIGEST_BYTES), None, 0.0)
+
+
 class History(msgspec.Struct, frozen=True):
-    """What a journal has beside its entries.
+    """A journal's contents beside its entries.
 
     ``before``: the number before the oldest entry that can be read. ``before_ids``: that before the oldest known id.
     """
@@ -96,7 +102,7 @@ class MovableJournal(Protocol):
     """For how many seconds it may still grow after it was marked."""
 
     def history(self) -> History | None:
-        """What it has now; None if there is no journal."""
+        """Its present history; None if there is no journal."""
         ...
 
     def rows(self, after: int, history: History) -> list[Row]:

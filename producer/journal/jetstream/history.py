@@ -51,7 +51,7 @@ def timelines_of(
 
 
 def name_of(timeline: Timeline) -> tuple[int, str]:
-    """What cursors say of a timeline."""
+    """The part of a cursor that names this timeline."""
     return timeline.ordinal, timeline.random
 
 

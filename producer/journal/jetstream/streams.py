@@ -48,7 +48,7 @@ class StreamInfo(ApiAnswer):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What we, and the server, have noted beside the stream."""
+        """The notes beside the stream, ours and the server's."""
         return dict(self.config.get("metadata") or {})
 
     @property

@@ -6,16 +6,14 @@ from typing import TypeVar
 import asyncpg
 
 from unlost.ops.kit.telemetry.mask import masked
-from unlost.producer.journal.entries import unreadable
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.loop_thread import LoopThread
-from unlost.producer.journal.moves import BATCH_BYTES, BATCH_ROWS, History, Mark, Row, row_of
+from unlost.producer.journal.moves import BATCH_BYTES, BATCH_ROWS, History, Mark, Row, lost_id, row_of
 from unlost.producer.journal.port import Entry, JournalError
 from unlost.producer.journal.postgres import statements
 from unlost.producer.journal.postgres.marks import mark_in, put_mark
 from unlost.producer.journal.postgres.rows import without_holes
 from unlost.producer.journal.postgres.session import LIBRARY_ERRORS, PostgresSession, Use
-from unlost.producer.journal.publications import DIGEST_BYTES
 from unlost.producer.journal.timelines import Timeline
 
 T = TypeVar("T")
@@ -154,8 +152,4 @@ async def _ids(connection: asyncpg.Connection, after: int) -> list[Row]:
     rows = [Row(row["number"], row["event_id"], row["digest"], None, row["at"]) for row in found if row["number"]]
     there = {row.number: row for row in rows}
     last = max(there) if len(there) == BATCH_ROWS else min(found[0]["dropped"], after + BATCH_ROWS)
-    return [there.get(number) or _lost(number) for number in range(after + 1, last + 1)]
-
-
-def _lost(number: int) -> Row:
-    return Row(number, unreadable(number).event_id, bytes(DIGEST_BYTES), None, 0.0)
+    return [there.get(number) or lost_id(number) for number in range(after + 1, last + 1)]

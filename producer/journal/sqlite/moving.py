@@ -8,8 +8,7 @@ from pathlib import Path
 
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.producer.journal.checksums import checksum_of
-from unlost.producer.journal.entries import unreadable
-from unlost.producer.journal.moves import BATCH_BYTES, BATCH_ROWS, History, Mark, Row, row_of
+from unlost.producer.journal.moves import BATCH_BYTES, BATCH_ROWS, History, Mark, Row, lost_id, row_of
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.publications import DIGEST_BYTES
 from unlost.producer.journal.sqlite import statements
@@ -177,7 +176,7 @@ def _last(after: int, found: dict[int, tuple[int, str, bytes, float]], history: 
 
 def _id_of(number: int, row: tuple[int, str, bytes, float] | None) -> Row:
     if row is None or len(row[2]) != DIGEST_BYTES:
-        return Row(number, unreadable(number).event_id, bytes(DIGEST_BYTES), None, 0.0)
+        return lost_id(number)
     _, event_id, digest, at = row
     return Row(number, event_id, digest, None, at)
 
