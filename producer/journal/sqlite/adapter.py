@@ -29,7 +29,7 @@ from unlost.producer.journal.moves import refuse_marked
 from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalError, JournalStats, Placed, Written
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.sqlite import groups, retention, rows, statements
-from unlost.producer.journal.sqlite.files import PATIENCE, Log, connect, file_at
+from unlost.producer.journal.sqlite.files import PATIENCE, Log, connect, file_at, make_tables
 from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.sqlite.marks import mark_in
 from unlost.producer.journal.sqlite.reading import entries_after, entry_of
@@ -66,10 +66,8 @@ class SqliteJournal:
             os.close(private_descriptor(self._path, os.O_RDWR))
             self._file = file_at(self._path)
             self._writer = connect(self._path)
-            self._writer.executescript(statements.SCHEMA)
+            make_tables(self._writer)
             refuse_marked(str(self._path), mark_in(self._writer))
-            if not self._writer.execute(statements.HAS_CHECKSUMS).fetchone():
-                self._writer.execute(statements.ADD_CHECKSUMS)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
             self._reader = connect(self._path)

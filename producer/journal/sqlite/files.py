@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+from unlost.producer.journal.sqlite import statements
+
 LARGEST_LOG_PAGES = 16_000
 """At 64 MB a commit checkpoints the log itself, and its callers wait. ``Log.checkpoint`` prevents that."""
 SOON = 0.1
@@ -27,6 +29,13 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("pragma temp_store = memory")
     connection.execute(f"pragma wal_autocheckpoint = {LARGEST_LOG_PAGES}")
     return connection
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables of a journal, or add those that an earlier version lacks."""
+    connection.executescript(statements.SCHEMA)
+    if not connection.execute(statements.HAS_CHECKSUMS).fetchone():
+        connection.execute(statements.ADD_CHECKSUMS)
 
 
 def file_at(path: Path) -> tuple[int, int] | None:

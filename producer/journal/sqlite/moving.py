@@ -12,7 +12,7 @@ from unlost.producer.journal.moves import BATCH_BYTES, BATCH_ROWS, History, Mark
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.publications import DIGEST_BYTES
 from unlost.producer.journal.sqlite import statements
-from unlost.producer.journal.sqlite.files import connect
+from unlost.producer.journal.sqlite.files import connect, make_tables
 from unlost.producer.journal.sqlite.groups import groups_in
 from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.sqlite.marks import mark_in, put_mark
@@ -47,7 +47,7 @@ class MovableFile:
         with self._using("read") as file:
             if not file.execute(statements.IS_JOURNAL).fetchone():
                 return None
-            self._upgrade(file)
+            make_tables(file)
             identity = file.execute("select identity from journal").fetchone()
             return None if identity is None else _history_in(file, identity[0])
 
@@ -67,7 +67,7 @@ class MovableFile:
     def begin(self, identity: str, before: int, mark: Mark) -> None:
         """See ``MovableJournal``."""
         with self._using("made") as file:
-            self._upgrade(file)
+            make_tables(file)
         with self._writing() as file:
             for statement in statements.CLEAR:
                 file.execute(statement)
@@ -107,12 +107,6 @@ class MovableFile:
         if self._open is not None:
             self._open.close()
         self._lock.release()
-
-    @staticmethod
-    def _upgrade(file: sqlite3.Connection) -> None:
-        file.executescript(statements.SCHEMA)
-        if not file.execute(statements.HAS_CHECKSUMS).fetchone():
-            file.execute(statements.ADD_CHECKSUMS)
 
     @contextmanager
     def _using(self, what: str) -> Iterator[sqlite3.Connection]:
