@@ -83,10 +83,19 @@ class LocalStage(LocalParts):
             raise StageError(f"two replays stored {stored} of {waiting} letters, and ran {again} a second time")
 
     async def lose_disk(self, listener: str) -> None:
-        """Kill a listener once its letters are listed, and remove everything it had on its disk."""
-        await self._until_listed()
-        await self.kill(listener)
+        """Kill a listener whose letters are all listed, and remove everything it had on its disk.
+
+        It is frozen while this is looked at: a letter that it wrote right before it was killed would be lost for good.
+        """
         file = self._system.layout.letter_files[self.listeners.index(listener)]
+        while True:
+            await self._until_listed()
+            await self.freeze(listener)
+            written = {*drill_records.open_letters([file])}
+            if written <= {*await drill_records.open_in_list_and((), self.database_url)}:
+                break
+            await self.thaw(listener)
+        await self.kill(listener)
         for one in file.parent.glob(f"{file.name}*"):
             one.unlink()
 
