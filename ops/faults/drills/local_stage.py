@@ -88,6 +88,7 @@ class LocalStage(LocalParts):
         It is frozen while this is looked at: a letter that it wrote right before it was killed would be lost for good.
         """
         file = self._system.layout.letter_files[self.listeners.index(listener)]
+        deadline = time.monotonic() + LISTED_WITHIN
         while True:
             await self._until_listed()
             await self.freeze(listener)
@@ -95,6 +96,8 @@ class LocalStage(LocalParts):
             if written <= {*await drill_records.open_in_list_and((), self.database_url)}:
                 break
             await self.thaw(listener)
+            if time.monotonic() > deadline:
+                raise StageError(f"letters of {listener} were missing in the list for {LISTED_WITHIN:g} s")
         await self.kill(listener)
         for one in file.parent.glob(f"{file.name}*"):
             one.unlink()

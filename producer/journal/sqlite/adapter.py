@@ -29,7 +29,7 @@ from unlost.producer.journal.moves import refuse_marked
 from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalError, JournalStats, Placed, Written
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.sqlite import groups, retention, rows, statements
-from unlost.producer.journal.sqlite.files import PATIENCE, Log, connect, file_at, make_tables
+from unlost.producer.journal.sqlite.files import PATIENCE, Log, connect, file_at, make_tables, refuse_foreign
 from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.sqlite.marks import mark_in
 from unlost.producer.journal.sqlite.reading import entries_after, entry_of
@@ -62,6 +62,7 @@ class SqliteJournal:
 
     def _open(self) -> None:
         try:
+            refuse_foreign(self._path)
             # SQLite creates the log and its index with the mode of this file, so it must be private from the start.
             os.close(private_descriptor(self._path, os.O_RDWR))
             self._file = file_at(self._path)

@@ -4,8 +4,10 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
+from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.sqlite import statements
 
 LARGEST_LOG_PAGES = 16_000
@@ -54,6 +56,20 @@ def file_of(descriptor: int) -> tuple[int, int]:
 def number_in(found: os.stat_result) -> tuple[int, int]:
     """Return the device, and the number of the file on it."""
     return found.st_dev, found.st_ino
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise ``JournalError`` if the file has something else than a journal. Nothing is written to it."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file:
+            is_empty = file.execute(statements.HAS_NOTHING).fetchone()
+            if is_empty or file.execute(statements.IS_JOURNAL).fetchone():
+                return
+    except sqlite3.Error as error:
+        raise JournalError(f"{path} is no journal of a producer, or cannot be opened: {error}") from error
+    raise JournalError(f"{path} is no journal of a producer: it has tables of another application")
 
 
 class Log:

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
@@ -12,7 +12,7 @@ from unlost.producer.journal.moves import BATCH_BYTES, BATCH_ROWS, History, Mark
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.publications import DIGEST_BYTES
 from unlost.producer.journal.sqlite import statements
-from unlost.producer.journal.sqlite.files import connect, make_tables
+from unlost.producer.journal.sqlite.files import connect, make_tables, refuse_foreign
 from unlost.producer.journal.sqlite.groups import groups_in
 from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.sqlite.marks import mark_in, put_mark
@@ -33,7 +33,7 @@ class MovableFile:
         self.where = str(path.resolve())
         self._path = path
         self._open: sqlite3.Connection | None = None
-        _refuse_foreign(path)
+        refuse_foreign(path)
         try:
             private_directory(path.parent)
             self._lock = JournalLock(path)
@@ -130,20 +130,6 @@ class MovableFile:
                 if file.in_transaction:
                     file.execute("rollback")
                 raise
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Raise ``JournalError`` if the file has something else than a journal. Nothing is written to it."""
-    if not path.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file:
-            is_empty = file.execute(statements.HAS_NOTHING).fetchone()
-            if is_empty or file.execute(statements.IS_JOURNAL).fetchone():
-                return
-    except sqlite3.Error as error:
-        raise JournalError(f"{path} is no journal of a producer, or it cannot be read: {error}") from error
-    raise JournalError(f"{path} is no journal of a producer: it has tables of another application")
 
 
 def _history_in(file: sqlite3.Connection, identity: str) -> History:

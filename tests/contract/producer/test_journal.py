@@ -792,6 +792,17 @@ def test_a_journal_of_an_earlier_version_gets_checksums_and_finds_damage(
     journal.close()
 
 
+@pytest.mark.parametrize("table", ["groups (name text)", "journal (entry text)"])
+def test_the_database_of_another_application_stays_as_it_is(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "shop.sqlite"
+    with closing(sqlite3.connect(path)) as file:
+        file.execute(f"create table {table}")
+    before = path.read_bytes(), path.stat().st_mode
+    with pytest.raises(JournalError, match="it has tables of another application"):
+        SqliteJournal(path)
+    assert (path.read_bytes(), path.stat().st_mode) == before
+
+
 def test_accepts_nothing_once_another_producer_could_have_the_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     first = SqliteJournal(path)
