@@ -1,8 +1,9 @@
 """A Redis without room remembers settled events for a shorter time. It refuses no claim."""
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from redis import Redis
 
 from tests.support.servers import running_valkey
 from unlost.listener.claims.redis.adapter import RedisClaims
-from unlost.listener.claims.redis.memory import FULL, NEARLY_FULL, ROOMY, SHORTEST_SECONDS, remembered_seconds
+from unlost.listener.claims.redis.memory import ENOUGH, FULL, NEARLY_FULL, ROOMY, SHORTEST_SECONDS, remembered_seconds
 from unlost.listener.claims.redis.servers import redis_servers
 from unlost.listener.core.claim import ClaimRequest, Done, HeldClaim, Won
 from unlost.listener.core.errors import Transient
@@ -50,10 +51,15 @@ def admin(server: ValkeyServer) -> Iterator[Redis]:
         yield client
 
 
-def claims_at(server: ValkeyServer) -> RedisClaims:
-    return RedisClaims(
+@contextlib.asynccontextmanager
+async def claims_at(server: ValkeyServer) -> AsyncIterator[RedisClaims]:
+    claims = RedisClaims(
         redis_servers(server.url, timeout=10.0), token="a", group="g", lease_seconds=30, window_seconds=WINDOW
     )
+    try:
+        yield claims
+    finally:
+        await claims.close()
 
 
 def batch(number: int) -> list[ClaimRequest]:
@@ -86,82 +92,77 @@ async def taken(claims: RedisClaims, requests: list[ClaimRequest]) -> bool:
 
 
 async def test_events_of_many_times_its_memory_pass_through(server: ValkeyServer, admin: Redis) -> None:
-    claims = claims_at(server)
-    await a_round(claims)
-    assert claims.remembers_seconds == pytest.approx(WINDOW)
-    for number in range(250):
-        assert await claims.claim(batch(number), take_over=0) == [Won(1, 0)] * BATCH
-        assert await claims.settle(batch(number), "done") == [True] * BATCH
-        if number % 10 == 9:
-            await a_round(claims)
-    assert claims.remembers_seconds < WINDOW / 10
-    assert admin.dbsize() < 130_000
-    assert admin.info("errorstats").get("errorstat_OOM") is None
-    await claims.close()
+    async with claims_at(server) as claims:
+        await a_round(claims)
+        assert claims.remembers_seconds == pytest.approx(WINDOW)
+        for number in range(250):
+            assert await claims.claim(batch(number), take_over=0) == [Won(1, 0)] * BATCH
+            assert await claims.settle(batch(number), "done") == [True] * BATCH
+            if number % 10 == 9:
+                await a_round(claims)
+        assert claims.remembers_seconds < WINDOW / 10
+        assert admin.dbsize() < 130_000
+        assert admin.info("errorstats").get("errorstat_OOM") is None
 
 
 async def test_one_that_is_full_of_old_events_forgets_them(server: ValkeyServer, admin: Redis) -> None:
-    claims = claims_at(server)
-    await a_round(claims)
-    number = 0
-    while await taken(claims, batch(number)):
-        number += 1
-    held = batch(number)[:1]
-    async with asyncio.timeout(20):
+    async with claims_at(server) as claims:
         await a_round(claims)
-    assert await claims.claim(batch(number + 1), take_over=0) == [Won(1, 0)] * BATCH
-    assert await claims.settle(batch(number + 1), "done") == [True] * BATCH
-    assert await claims.claim(held, take_over=0) == [Won(1, 0)], "no lease was forgotten"
-    await claims.close()
+        number = 0
+        while await taken(claims, batch(number)):
+            number += 1
+        held = batch(number)[:1]
+        async with asyncio.timeout(20):
+            await a_round(claims)
+        assert await claims.claim(batch(number + 1), take_over=0) == [Won(1, 0)] * BATCH
+        assert await claims.settle(batch(number + 1), "done") == [True] * BATCH
+        assert await claims.claim(held, take_over=0) == [Won(1, 0)], "no lease was forgotten"
 
 
 async def test_a_full_redis_forgets_the_longest_unused_events_first(server: ValkeyServer, admin: Redis) -> None:
-    claims = claims_at(server)
-    await claims.place()
-    async with asyncio.timeout(20):
-        while claims.room.fill >= ROOMY:  # the server frees memory behind its answers
-            await claims.place()
-    await a_round(claims)
-    few = batch(0)[:20]
-    await claims.claim(few, take_over=0)
-    await claims.settle(few[1:], "done")
-    for key in admin.keys("{g.0}*"):
-        assert isinstance(key, bytes)
-        if key.endswith(tuple(named(one) for one in few[:10])):
-            admin.restore(key, 600_000, bytes(admin.dump(key) or b""), replace=True, idletime=1_000)
-    claims.room.fill = FULL
-    assert await claims.make_room() == 0, "there is room enough now"
-    assert claims.room.fill < ROOMY
-    assert await claims.look(few) == [False] * 10 + [True] * 10
-    assert await claims.renew([HeldClaim(few[0].event_id, bytes(32))]) == [True], "a lease is no settled event"
-    await claims.close()
+    async with claims_at(server) as claims:
+        await claims.place()
+        async with asyncio.timeout(20):
+            while claims.room.fill >= ROOMY:  # the server frees memory behind its answers
+                await claims.place()
+        await a_round(claims)
+        few = batch(0)[:20]
+        await claims.claim(few, take_over=0)
+        await claims.settle(few[1:], "done")
+        for key in admin.keys("{g.0}*"):
+            assert isinstance(key, bytes)
+            if key.endswith(tuple(named(one) for one in few[:10])):
+                admin.restore(key, 600_000, bytes(admin.dump(key) or b""), replace=True, idletime=1_000)
+        claims.room.fill = FULL
+        assert await claims.make_room() == 0, "there is room enough now"
+        assert claims.room.fill < ENOUGH
+        assert await claims.look(few) == [False] * 10 + [True] * 10
+        assert await claims.renew([HeldClaim(few[0].event_id, bytes(32))]) == [True], "a lease is no settled event"
 
 
 async def test_events_are_settled_although_redis_cannot_remember_them(server: ValkeyServer, admin: Redis) -> None:
-    claims = claims_at(server)
-    await a_round(claims)
-    await claims.claim(batch(0), take_over=0)
-    admin.config_set("maxmemory", 1024 * 1024)  # less than it uses
-    assert await claims.settle(batch(0), "done") == [True] * BATCH
-    assert await claims.look(batch(0)) == [False] * BATCH, "their room is free"
-    assert await claims.place(), "a look at the place writes nothing"
-    admin.config_set("maxmemory", SMALL)
-    await claims.close()
+    async with claims_at(server) as claims:
+        await a_round(claims)
+        await claims.claim(batch(0), take_over=0)
+        admin.config_set("maxmemory", 1024 * 1024)  # less than it uses
+        assert await claims.settle(batch(0), "done") == [True] * BATCH
+        assert await claims.look(batch(0)) == [False] * BATCH, "their room is free"
+        assert await claims.place(), "a look at the place writes nothing"
+        admin.config_set("maxmemory", SMALL)
 
 
 async def test_one_that_makes_room_by_itself_is_left_alone(server: ValkeyServer, admin: Redis) -> None:
     admin.config_set("maxmemory-policy", "volatile-ttl")
     try:
-        claims = claims_at(server)
-        await a_round(claims)
-        place = await claims.place()
-        for number in range(150):
-            assert await claims.claim(batch(number), take_over=0) == [Won(1, 0)] * BATCH
-            assert await claims.settle(batch(number), "done") == [True] * BATCH
-        assert await claims.place() == place, "its mark stays"
-        assert claims.remembers_seconds == WINDOW
-        assert await claims.claim(batch(149)[:20], take_over=0) == [Done(same=True)] * 20
-        assert admin.info("stats")["evicted_keys"] > 0
-        await claims.close()
+        async with claims_at(server) as claims:
+            await a_round(claims)
+            place = await claims.place()
+            for number in range(150):
+                assert await claims.claim(batch(number), take_over=0) == [Won(1, 0)] * BATCH
+                assert await claims.settle(batch(number), "done") == [True] * BATCH
+            assert await claims.place() == place, "its mark stays"
+            assert claims.remembers_seconds == WINDOW
+            assert await claims.claim(batch(149)[:20], take_over=0) == [Done(same=True)] * 20
+            assert admin.info("stats")["evicted_keys"] > 0
     finally:
         admin.config_set("maxmemory-policy", "noeviction")
