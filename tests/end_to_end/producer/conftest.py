@@ -1,5 +1,6 @@
-"""A real producer process for each test."""
+"""Real producer processes: one for each test, or one for all tests of a module that need no empty journal."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -42,10 +43,27 @@ class RunningProducer:
         return code
 
 
+@contextlib.contextmanager
+def running_producer(directory: Path, settings: dict[str, str]) -> Iterator[RunningProducer]:
+    one = RunningProducer(directory / "journal.sqlite", settings)
+    one.start()
+    try:
+        yield one
+    finally:
+        if one.process.poll() is None:
+            one.end()
+
+
 @pytest.fixture
 def producer(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunningProducer]:
-    one = RunningProducer(tmp_path / "journal.sqlite", getattr(request, "param", {}))
-    one.start()
-    yield one
-    if one.process.poll() is None:
-        one.end()
+    with running_producer(tmp_path, getattr(request, "param", {})) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def shared_producer(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[RunningProducer]:
+    """One that the tests of a module neither end nor restart. Each of them publishes ids of its own, or none."""
+    with running_producer(tmp_path_factory.mktemp("shared"), {}) as one:
+        yield one

@@ -133,19 +133,21 @@ def test_an_item_that_is_too_large_is_not_read_to_its_end(producer: RunningProdu
         (b'{"specversion":"1.0","id":"1","source":"s","type":"t","data":{"a":1,"a":2}}', "occurs twice"),
     ],
 )
-def test_an_invalid_cloudevent_is_refused_with_a_reason(producer: RunningProducer, body: object, why: str) -> None:
-    answer = post(producer, body, STRUCTURED)
+def test_an_invalid_cloudevent_is_refused_with_a_reason(
+    shared_producer: RunningProducer, body: object, why: str
+) -> None:
+    answer = post(shared_producer, body, STRUCTURED)
     assert (answer.status_code, answer.json()["status"]) == (400, "invalid")
     assert why in answer.json()["error"]
 
 
 @pytest.mark.parametrize("data", [b'1,"event_id":"other"', b"{", b'{"a":NaN}', b"\xff"])
-def test_data_that_is_not_json_gets_no_further(producer: RunningProducer, data: bytes) -> None:
-    answer = post(producer, data, "application/json", binary(EVENT))
+def test_data_that_is_not_json_gets_no_further(shared_producer: RunningProducer, data: bytes) -> None:
+    answer = post(shared_producer, data, "application/json", binary(EVENT))
     assert (answer.status_code, answer.json()["status"]) == (400, "invalid")
-    assert producer.http.get("/api/journal").text == ""
+    assert shared_producer.http.get("/api/journal").text == ""
 
 
-def test_a_body_that_is_too_large_is_not_read_to_its_end(producer: RunningProducer) -> None:
-    answer = post(producer, b"x" * 3_000_000, STRUCTURED)
+def test_a_body_that_is_too_large_is_not_read_to_its_end(shared_producer: RunningProducer) -> None:
+    answer = post(shared_producer, b"x" * 3_000_000, STRUCTURED)
     assert (answer.status_code, answer.json()["status"]) == (413, "too_large")

@@ -6,23 +6,31 @@ import resource
 import sqlite3
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.end_to_end.producer.conftest import RunningProducer
+from tests.end_to_end.producer.conftest import RunningProducer, running_producer
 from unlost.ops.system.layout import executable
 
 EVENT = {"event_id": "a", "payload": {"total": 1}}
 
 
-@pytest.fixture(autouse=True, params=["on", "off"], ids=["fast", "plain"])
-def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(scope="module", autouse=True, params=["on", "off"], ids=["fast", "plain"])
+def fast(request: pytest.FixtureRequest) -> Iterator[str]:
     """Producers start with this setting."""
-    monkeypatch.setenv("FAST", request.param)
-    return request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAST", request.param)
+        yield request.param
+
+
+@pytest.fixture(scope="module")
+def shared_producer(fast: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProducer]:
+    with running_producer(tmp_path_factory.mktemp(fast), {}) as one:
+        yield one
 
 
 def listed(producer: RunningProducer, **asked: Any) -> list[dict]:
@@ -53,14 +61,14 @@ def test_reports_each_outcome(producer: RunningProducer) -> None:
         (b'{"event_id":"big","payload":"' + b"x" * 1_100_000 + b'"}', 413),
     ],
 )
-def test_survives_bad_bodies_on_each_way_in(producer: RunningProducer, body: bytes, status: int) -> None:
+def test_survives_bad_bodies_on_each_way_in(shared_producer: RunningProducer, body: bytes, status: int) -> None:
     for path in ("/publish", "/api/v1/ddup_service/events"):
-        answer = producer.http.post(path, content=body)
+        answer = shared_producer.http.post(path, content=body)
         assert answer.status_code == status, path
         assert answer.json()["error"]
-    shown = producer.http.post("/publish/batch", content=body + b'\n{"event_id":"good"}')
+    shown = shared_producer.http.post("/publish/batch", content=body + b'\n{"event_id":"good after %d"}' % len(body))
     assert json.loads(shown.text.splitlines()[-1])["status"] == "accepted"
-    assert producer.http.get("/health/ready").status_code == 200
+    assert shared_producer.http.get("/health/ready").status_code == 200
 
 
 def test_an_extreme_number_never_kills_the_commit(producer: RunningProducer) -> None:
@@ -136,12 +144,12 @@ def test_wraps_objects_for_the_deduplicating_service(producer: RunningProducer) 
         '{"event_id": "a", "x": 1}',
     ],
 )  # fmt: skip
-def test_the_same_body_is_a_duplicate_on_every_way_in(producer: RunningProducer, body: str) -> None:
+def test_the_same_body_is_a_duplicate_on_every_way_in(shared_producer: RunningProducer, body: str) -> None:
     ways = ["/publish", "/api/v1/ddup_service/events"]
-    first, second = (producer.http.post(way, content=body).json() for way in ways)
+    first, second = (shared_producer.http.post(way, content=body).json() for way in ways)
     assert (first["status"], second["status"]) == ("accepted", "duplicate")
     assert first["event_id"] == second["event_id"]
-    batch = producer.http.post("/publish/batch", content=body).json()
+    batch = shared_producer.http.post("/publish/batch", content=body).json()
     assert batch["status"] == "duplicate"
 
 

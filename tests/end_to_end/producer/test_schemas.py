@@ -1,5 +1,6 @@
 """Payloads that do not fit the schema of their type are refused, on every way in."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.producer.conftest import RunningProducer
+from tests.end_to_end.producer.conftest import RunningProducer, running_producer
 from unlost.ops.system.layout import executable
 
 ORDER = {
@@ -19,14 +20,14 @@ ORDER = {
 SCHEMAS = {"order": ORDER, "*": {"type": "object"}}
 
 
-@pytest.fixture(params=["on", "off"], ids=["fast", "plain"])
-def producer(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunningProducer]:
-    schemas = tmp_path / "schemas.json"
+@pytest.fixture(scope="module", params=["on", "off"], ids=["fast", "plain"])
+def producer(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RunningProducer]:
+    """One for all tests of this module: each publishes ids of its own."""
+    directory = tmp_path_factory.mktemp("schemas")
+    schemas = directory / "schemas.json"
     schemas.write_text(json.dumps(SCHEMAS))
-    one = RunningProducer(tmp_path / "journal.sqlite", {"SCHEMAS": str(schemas), "FAST": request.param})
-    one.start()
-    yield one
-    one.end()
+    with running_producer(directory, {"SCHEMAS": str(schemas), "FAST": request.param}) as one:
+        yield one
 
 
 @pytest.mark.parametrize(
@@ -47,9 +48,10 @@ def producer(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running
 def test_a_payload_is_held_to_the_schema_of_its_type(
     producer: RunningProducer, event: dict[str, object], why: str | None
 ) -> None:
-    named = {"event_id": "e", **event}
+    own_id = hashlib.sha256(json.dumps(event).encode()).hexdigest()
+    named = {"event_id": own_id, **event}
     answers = [producer.http.post(path, json=named) for path in ("/publish", "/api/v1/ddup_service/events")]
-    answers.append(producer.http.post("/publish/batch", content=json.dumps({**named, "event_id": "f"})))
+    answers.append(producer.http.post("/publish/batch", content=json.dumps({**named, "event_id": f"{own_id} batch"})))
     for answer in answers:
         shown = answer.json()
         assert shown["status"] in (("invalid",) if why else ("accepted", "duplicate"))
