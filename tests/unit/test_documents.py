@@ -1,6 +1,7 @@
 """Documents hold together: links lead to files and headings, on GitHub as in the site that `make docs` builds."""
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,20 @@ from tests.support.markdown import anchors, code, crowded_lists, links, slug
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "llms.txt"])
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-@each_page
-def test_every_link_leads_to_a_file_and_to_a_heading_of_it(page: Path):
+def of_pages(find: Callable[[Path], Sequence[str | int]]) -> dict[str, Sequence[str | int]]:
+    """What is found in pages, by page."""
+    return {str(page.relative_to(ROOT)): found for page in PAGES if (found := find(page))}
+
+
+def test_every_link_leads_to_a_file_and_to_a_heading_of_it():
+    assert of_pages(links_that_lead_nowhere) == {}
+
+
+def links_that_lead_nowhere(page: Path) -> list[str]:
     inner = [link for link in links(page.read_text(encoding="utf-8")) if "://" not in link]
-    assert [link for link in inner if not leads_somewhere(page, link)] == []
+    return [link for link in inner if not leads_somewhere(page, link)]
 
 
 def leads_somewhere(page: Path, link: str) -> bool:
@@ -51,9 +59,14 @@ def exists(path: str) -> bool:
     return any(one.endswith(f"/{path.rstrip('/')}") for one in TREE)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
-def test_paths_that_a_page_names_exist(page: Path):
-    assert [path for path in paths(page.read_text(encoding="utf-8")) if not exists(path)] == []
+def test_paths_that_a_page_names_exist():
+    assert of_pages(paths_that_do_not_exist) == {}
+
+
+def paths_that_do_not_exist(page: Path) -> list[str]:
+    """A changelog names what was there once."""
+    named = [] if page.name == "CHANGELOG.md" else paths(page.read_text(encoding="utf-8"))
+    return [path for path in named if not exists(path)]
 
 
 @pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
@@ -94,9 +107,8 @@ def test_a_path_that_does_not_exist_is_found():
     assert [path for path in paths(page) if not exists(path)] == ["listener/none.py"]
 
 
-@each_page
-def test_a_list_begins_after_an_empty_line(page: Path):
-    assert crowded_lists(page.read_text(encoding="utf-8")) == []
+def test_a_list_begins_after_an_empty_line():
+    assert of_pages(lambda page: crowded_lists(page.read_text(encoding="utf-8"))) == {}
 
 
 @pytest.mark.parametrize(
