@@ -2,7 +2,7 @@
 
 The broker has all events before the listener starts. Measured is the time between the first row and the last, as
 PostgreSQL's clock has it, and the processor time that the listener's process used for all of it, its start included.
-Kafka is the server for tests, which keeps everything in memory.
+Kafka is the server for tests, which keeps everything in memory, or with ``kafka-on-disk`` in an object store.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import asyncpg
 
 from tests.end_to_end.faults.conftest import ListenerProcess
 from tests.support.brokers import (
+    DurableTansuServer,
     JetStreamBroker,
     KafkaBroker,
     RabbitBroker,
@@ -31,6 +32,7 @@ from unlost.ops.system.server import Server
 KINDS: dict[str, tuple[type[Server], Any, str]] = {
     "jetstream": (NatsServer, JetStreamBroker, "backlog"),
     "kafka": (TansuServer, KafkaBroker, "backlog-of-members"),
+    "kafka-on-disk": (DurableTansuServer, KafkaBroker, "backlog-of-members"),
     "rabbitmq": (RabbitServer, RabbitBroker, "backlog"),
     "rabbitmq-stream": (RabbitServer, RabbitStreamBroker, "backlog"),
 }
