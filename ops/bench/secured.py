@@ -84,7 +84,7 @@ async def measure(bed: Bed, results: Results, *, count: int, size: int, rounds: 
     if WITH_TLS not in published:
         results.say(f"{WITH_TLS:<32}not measured: it needs the command openssl")
     results.compare("token", *([one.rate for one in published[name]] for name in (WITH_TOKEN, OPEN)))
-    results.compare("proven", *([one.seconds for one in claimed[name]] for name in (PROVEN, PLAIN)))
+    results.compare("proven", *([one.cost for one in claimed[name]] for name in (PROVEN, PLAIN)))
 
 
 async def publishing(*, count: int, size: int, rounds: int) -> dict[str, list[Measured]]:

@@ -147,28 +147,26 @@ class RedisClaims:
             again, unbelievable = await self._claim_verified([requests[i] for i in forged], flags)
             if unbelievable:  # something writes them faster than they are deleted: do without this Redis
                 raise Transient("claiming events: Redis holds settled records that no listener wrote")
-            answers |= {i: again[number] for number, i in enumerate(forged)}
-        return [answers[i] for i in range(len(requests))]
+            for i, answer in zip(forged, again, strict=True):
+                answers[i] = answer
+        return answers
 
     async def _claim_verified(
         self, requests: Sequence[ClaimRequest], flags: list[bytes]
-    ) -> tuple[dict[int, Answer], dict[int, bytes]]:
-        """Return the answers that hold, and the records that no listener wrote, both by the number of their event."""
+    ) -> tuple[list[Answer], dict[int, bytes]]:
+        """Return the answers, and the records that no listener wrote, by the number of their event."""
         ids, names = [request.event_id for request in requests], self._names
         found = await self._run_script(
             self._claim, ids, [_digests(requests)], [*flags, b"1"], CLAIMING, replies.proven_answers
         )
-        answers: dict[int, Answer] = {}
+        answers = [answer for answer in found if not isinstance(answer, replies.Proof)]
         forged: dict[int, bytes] = {}
-        for i, (request, answer) in enumerate(zip(requests, found, strict=True)):
-            if not isinstance(answer, replies.Proof):
-                answers[i] = answer
-                continue
-            same = names.same(request.event_id, request.digest, answer.verdict, answer.record)
-            if same is None:
-                forged[i] = answer.record
-            else:
-                answers[i] = Done(same) if answer.verdict == "done" else Dead(same)
+        for i, proof in enumerate(found):
+            if isinstance(proof, replies.Proof):
+                same = names.same(requests[i].event_id, requests[i].digest, proof.verdict, proof.record)
+                if same is None:
+                    forged[i] = proof.record
+                answers.insert(i, Done(bool(same)) if proof.verdict == "done" else Dead(bool(same)))
         self.forged += len(forged)
         return answers, forged
 
@@ -215,7 +213,8 @@ class RedisClaims:
     async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         """See ``Claims``."""
         ids = [request.event_id for request in requests]
-        columns, flags = self._names.settled(ids, _digests(requests), verdict), [STATES[verdict]]
+        digests = [request.digest[:PART] for request in requests]
+        columns, flags = self._names.settled(ids, digests, verdict), [STATES[verdict]]
         window = b"%d" % int(self.remembers_seconds * 1000)
         return await self._run_script(
             self._settle, ids, columns, flags, "settling events", replies.marks, window=window

@@ -104,13 +104,11 @@ def proven_answers(reply: object, count: int) -> Sequence[Answer | Proof]:
     """Read the answers to ``count`` claims, after which the settled records follow."""
     if type(reply) is not bytes or len(reply) < (size := count * _answer.size):
         raise _wrong(f"what became of {count} claims", reply)
-    found: list[Answer | Proof] = []
-    for (kind, *_), answer in zip(_answer.iter_unpack(reply[:size]), answers(reply[:size], count), strict=True):
+    found: list[Answer | Proof] = [*answers(reply[:size], count)]
+    for i, kind in enumerate(reply[: size : _answer.size]):
         if (verdict := _SETTLED.get(kind)) is not None:
-            found.append(Proof(verdict, reply[size : size + RECORD]))
+            found[i] = Proof(verdict, reply[size : size + RECORD])
             size += RECORD
-        else:
-            found.append(answer)
     if len(reply) != size:
         raise _wrong(f"the records of {count} claims", reply)
     return found
