@@ -78,6 +78,10 @@ class Child:
         """Change its environment variables, from its next start on."""
         self._environment.update(settings)
 
+    def replace_program(self, program: Path) -> None:
+        """Run another program with the same arguments, from its next start on."""
+        self._argv[0] = str(program)
+
     def start(self) -> None:
         """Start it; does nothing if it runs already."""
         if self.is_running:

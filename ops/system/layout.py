@@ -71,6 +71,8 @@ class Layout:
     """The producer's journal, if it is on a server."""
     tokens: LocalTokens | None = None
     """Without tokens, anybody on this machine may use the system."""
+    programs: Path = Path(sys.executable).parent
+    """The directory of the ``unlost`` that its processes run."""
 
     @property
     def producer_url(self) -> str:
@@ -213,7 +215,7 @@ class Layout:
                 private_directory(Path(path).parent)
         outer = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra}
         environment = with_secrets_in_files(outer, settings, self.data)
-        return Child(name, [str(executable("unlost")), command], log=self.log(name), environment=environment)
+        return Child(name, [str(self.programs / "unlost"), command], log=self.log(name), environment=environment)
 
 
 class _GroupSettings(Settings):

@@ -63,7 +63,12 @@ class PostgresServer(Server):
 
     def url_of(self, database: str) -> str:
         """The URL of any database of this server."""
-        return f"postgresql://{SUPERUSER}:{self._password()}@{LOOPBACK}:{self._port}/{database}"
+        return f"postgresql://{self.login}@{LOOPBACK}:{self._port}/{database}"
+
+    @property
+    def login(self) -> str:
+        """The superuser and its password, as in a URL."""
+        return f"{SUPERUSER}:{self._password()}"
 
     @property
     def socket(self) -> Path | None:

@@ -14,8 +14,9 @@ from urllib.parse import quote
 from unlost.ops.kit.telemetry.files import PRIVATE_DIRECTORY
 from unlost.ops.system.child import POLL, ChildFailed
 from unlost.ops.system.installed import Origin
-from unlost.ops.system.ports import LOOPBACK, free_port
-from unlost.ops.system.postgres import DATABASE, PostgresServer
+from unlost.ops.system.ports import free_port
+from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.postgres_topologies import url_of
 from unlost.ops.system.valkey import write_private
 
 PRIMARY, STANDBY = "postgres", "standby"
@@ -47,15 +48,11 @@ class PostgresPair:
     @property
     def url(self) -> str:
         """The value of ``DATABASE_URL``: both servers, of which the one that takes rows is used."""
-        return self._at(self.primary.url.rpartition("@")[0].removeprefix("postgresql://"))
+        return url_of(self._servers, self.primary.login)
 
     def nearest_url_of(self, role: str, password: str) -> str:
         """The same for another role."""
-        return self._at(f"{quote(role, safe='')}:{password}")
-
-    def _at(self, who: str) -> str:
-        hosts = ",".join(f"{LOOPBACK}:{one.port}" for one in self._servers)
-        return f"postgresql://{who}@{hosts}/{DATABASE}?target_session_attrs=read-write"
+        return url_of(self._servers, f"{quote(role, safe='')}:{password}")
 
     def start(self) -> None:
         """Start both, and return when commits wait for the standby."""

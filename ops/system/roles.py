@@ -14,7 +14,7 @@ from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.roles import RoleNames, provide, provide_producers
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.postgres import PostgresServer
-from unlost.ops.system.postgres_pair import PostgresPair
+from unlost.ops.system.postgres_topologies import PostgresTopology
 
 PRODUCER_ROLE = "unlost_producer"
 
@@ -39,7 +39,7 @@ async def prepared(
 class LocalRoles:
     """The roles of one group in servers that are this system's alone."""
 
-    def __init__(self, postgres: PostgresServer | PostgresPair, group: str, *, producers: bool = False) -> None:
+    def __init__(self, postgres: PostgresServer | PostgresTopology, group: str, *, producers: bool = False) -> None:
         """``producers``: several share a journal in the same database, and have a role too."""
         self._postgres = postgres
         self._group = group

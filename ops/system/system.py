@@ -20,6 +20,7 @@ from unlost.ops.system.pooler import Pooler
 from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.postgres_pair import PostgresPair
+from unlost.ops.system.postgres_topologies import PostgresTopology
 from unlost.ops.system.redis_topologies import RedisTopology
 from unlost.ops.system.restarts import StartStep, Watched, keep_running
 from unlost.ops.system.roles import LocalRoles
@@ -45,7 +46,7 @@ class System:
         postgres_options: tuple[str, ...] = (),
         by_socket: bool = False,
         redis: RedisTopology | None = None,
-        pair: PostgresPair | None = None,
+        pair: PostgresTopology | None = None,
         pooled: bool = False,
         balanced: int = 0,
         narrow: bool = False,
@@ -183,11 +184,12 @@ class System:
         return keep_running(list(self._watched()), self._say, self._stopping)
 
     def _watched(self) -> Iterator[Watched]:
-        if pair := self.pair:
-            yield Watched(lambda: pair.primary.child, pair.take_over)
-            yield Watched(lambda: pair.standby.child, pair.follow)
-        else:
-            yield Watched(lambda: self.postgres.child, self.postgres.start)
+        match self.pair:
+            case PostgresPair() as pair:
+                yield Watched(lambda: pair.primary.child, pair.take_over)
+                yield Watched(lambda: pair.standby.child, pair.follow)
+            case _:
+                yield Watched(lambda: self.postgres.child, self.postgres.start)
         for node in self.redis.nodes if self.redis else [self.valkey]:
             yield Watched(lambda node=node: node.child, node.start)  # type: ignore[misc]
         if balancer := self.balancer:

@@ -16,6 +16,8 @@ HOLDS_SOME = 6
 REFUSED_WITHIN, LET_IT_TRY = 30.0, 2.0
 LOOKS, LOOK_SECONDS, LETTERS_LOOK_SECONDS = 200, 0.02, 0.1
 SHORT = 2.0
+BALANCED_AGAIN = 1.0
+"""The balancer asks producers twice a second whether they are ready."""
 
 
 def stop(part: str) -> Act:
@@ -84,12 +86,12 @@ def every_listener(act: str) -> Act:
 
 
 async def letters_are_written(stage: Stage) -> None:
-    """Wait until the stops have left letters. Without letters, the drill would prove nothing."""
+    """Wait until there are letters. Without letters, the drill would prove nothing."""
     for _ in range(LOOKS):
         if await stage.letters():
             return
         await asyncio.sleep(LETTERS_LOOK_SECONDS)
-    raise StageError("the stops left no letters; publish faster (--rate)")
+    raise StageError("no letter was written; publish faster (--rate)")
 
 
 async def restart_one_by_one(stage: Stage) -> None:
@@ -108,6 +110,32 @@ async def _ready(client: httpx.AsyncClient, url: str) -> None:
                 return
         await asyncio.sleep(LOOK_SECONDS)
     raise StageError(f"{url} was not ready again")
+
+
+async def upgrade(stage: Stage) -> None:
+    """Upgrade as documented: the tables, each listener, each producer, the console. Each is ready before the next.
+
+    The earlier version has written letters by then, which the newer one must be able to replay.
+    """
+    await letters_are_written(stage)
+    await stage.migrate()
+    async with httpx.AsyncClient(timeout=2, trust_env=False, headers=stage.headers) as client:
+        for listener, url in zip(stage.listeners, stage.listener_urls, strict=True):
+            await _replace(stage, listener)
+            await _ready(client, url)
+        for producer in ("producer-1", "producer-2"):
+            await _replace(stage, producer)
+            await stage.producer_is_ready(producer)
+            await asyncio.sleep(BALANCED_AGAIN)
+        await _replace(stage, "console")
+        if stage.console is not None:
+            await _ready(client, stage.console.url)
+
+
+async def _replace(stage: Stage, part: str) -> None:
+    await stage.stop(part)
+    await stage.upgrade(part)
+    await stage.start(part)
 
 
 async def one_after_another(stage: Stage) -> None:
@@ -230,6 +258,12 @@ async def hand_over_and_kill(stage: Stage) -> None:
     """Hand over in order, and kill the new primary once its replica can take over."""
     await stage.fail_over_redis()
     await stage.kill("redis-primary")
+
+
+async def promoted_and_followed(stage: Stage) -> None:
+    """Wait until the standby leads, and until the former primary follows it."""
+    await stage.promote_standby()
+    await stage.start("standby")
 
 
 RESET = every_wire("reset_peer", "redis", "postgres", "source", timeout=0)

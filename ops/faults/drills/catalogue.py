@@ -20,6 +20,7 @@ from unlost.ops.faults.drills.acts import (
     letters_are_written,
     one_after_another,
     outlast_lease,
+    promoted_and_followed,
     repair_all,
     reset_again_and_again,
     restart_one_by_one,
@@ -28,6 +29,7 @@ from unlost.ops.faults.drills.acts import (
     stop,
     thaw,
     until_refused,
+    upgrade,
 )
 from unlost.ops.faults.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Bars, Drill, Poison, pause
 from unlost.ops.faults.drills.journals import (
@@ -43,9 +45,10 @@ from unlost.ops.faults.drills.restores import (
     stop_listeners_and_restore_dump,
     until_noticed,
 )
+from unlost.ops.system.patroni import TTL
 
-FAILOVER = 35.0
-"""How long a failover by Patroni takes: its leader's key lives for 30 s."""
+FAILOVER = TTL + 5.0
+"""How long a failover by Patroni takes."""
 LONG_OUTAGE = 40.0
 ELECTED = 9.0 + 2.0
 """When a JetStream has another leader: nodes wait for 4 s to 9 s before they elect one, and the answer may take 2 s."""
@@ -98,10 +101,14 @@ POSTGRES = (
           bars=Bars(progress=POSTGRES_BACK)),
     Drill("standby-promoted", "PostgreSQL is killed. Its synchronous standby is promoted after 35 s, as in Patroni.",
           damage=kill("postgres"), during=pause(FAILOVER), heal=lambda stage: stage.promote_standby(),
-          bars=Bars(progress=POSTGRES_BACK), standby=True),
+          bars=Bars(progress=POSTGRES_BACK), standby="ours"),
+    Drill("patroni-failover", "PostgreSQL's primary is killed with its Patroni. The other Patroni promotes the "
+          "synchronous standby once the lease in etcd has ended, and the former primary follows it.",
+          damage=kill("postgres"), during=pause(1.0), heal=promoted_and_followed, bars=Bars(progress=TTL + 10.0),
+          progress_from="damage", standby="patroni", longer=12.0, begins_after=1 / 36, until_healed=True),
     Drill("standby-cut-off", "The synchronous standby falls silent for 40 s, so PostgreSQL acknowledges no commit.",
           damage=freeze("standby"), during=pause(LONG_OUTAGE), heal=thaw("standby"),
-          bars=Bars(progress=POSTGRES_BACK), standby=True),
+          bars=Bars(progress=POSTGRES_BACK), standby="ours"),
     Drill("pooler-restarted", "The pgbouncer before PostgreSQL (transaction mode) is killed, and started again.",
           damage=kill("pooler"), during=pause(3.0), heal=start("pooler"), bars=Bars(progress=POSTGRES_BACK),
           pooled=True),
@@ -172,6 +179,11 @@ STOPS = (
           settings={"max_events": "64", "heal_rate": "500"}),
     Drill("rolling-deploy", "The same source: each listener is stopped and started, one after the other.",
           damage=restart_one_by_one, during=pause(0.5), foreign=True, poison=Poison("slow", 20)),
+    Drill("rolling-upgrade", "A system of an earlier version (--from) is upgraded as documented: tables, listeners, "
+          "two producers behind a balancer, console.",
+          damage=upgrade, during=pause(0.0), producers=2, upgrades=True, poison=Poison("fail", ONE_OF),
+          bars=Bars(letters="some", slower=3.0), settings={"handle_delay": "0.2"}, begins_after=1 / 18, longer=12.0,
+          until_healed=True),
 )  # fmt: skip
 
 BROKERS = (

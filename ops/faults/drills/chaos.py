@@ -74,6 +74,7 @@ def chaos(seed: int, seconds: float, listeners: Sequence[str], say: Callable[[st
         heal=_heal_everything,
         bars=Bars(letters="any", extra_runs=True),
         begins_after=1 / 30,
+        until_healed=True,
         handler=IN_TRANSACTION if seed % 2 else RECORD,
         settings={"handle_timeout": "5"},
         wires=True,

@@ -62,13 +62,14 @@ class DrillOptions:
     patience: float
     console: bool
     hold: float
+    before: str | None = None
 
     def stream(self, drill: Drill) -> Traffic:
         """The stream of one drill, with new event ids."""
         usual = round(self.rate * self.seconds * 1.1 if drill.name == CHAOS else self._usual * drill.longer)
         prefix = f"drill-{drill.name}-{random.randrange(16**8):08x}-"  # noqa: S311  a name, no secret
         return Traffic(
-            prefix, self.events or usual, self.rate, drill.poison, until_healed=not self.events and drill.name == CHAOS,
+            prefix, self.events or usual, self.rate, drill.poison, until_healed=not self.events and drill.until_healed,
             keys=drill.keys,
         )  # fmt: skip
 
@@ -103,6 +104,9 @@ def _params() -> list[click.Parameter]:
         click.Option(["--console"], is_flag=True, help="Start a console for the private system, to watch the damage."),
         click.Option(["--hold"], type=click.FloatRange(0), default=0.0, metavar="SECONDS",
                      help="Seconds that the damage lasts, and then its aftermath, so that people can watch."),
+        click.Option(["--from", "before"], metavar="VERSION",
+                     help="The version from which rolling-upgrade upgrades: an environment's directory, or what pip "
+                          "installs, such as a wheel or unlost==0.2.0.  [default: this version]"),
         click.Option(["--keep"], is_flag=True, help="Keep data and logs of passed drills too."),
     ]  # fmt: skip
 
@@ -161,6 +165,8 @@ def _chosen(names: Sequence[str], wished: DrillOptions, console: Console, *, com
         raise UsageProblem(*(f"there is no drill {name!r}; `unlost drill --list` shows them" for name in strange))
     if "all" in names:
         return [one for one in known.values() if one.is_portable or not compose]
+    if wished.before is not None and not any(known[name].upgrades for name in names):
+        raise UsageProblem("--from is for the drill rolling-upgrade")
     if compose and wished.console:
         raise UsageProblem("the compose project has a console of its own: omit --console")
     if compose and (local := [name for name in names if not known[name].is_portable]):
@@ -199,7 +205,9 @@ def _on_local_stage(
 ) -> Observed:
     say(Phase("starting"))
     try:
-        with local_stage(one, directory, wished.listeners, lambda _: None, console=wished.console) as stage:
+        with local_stage(
+            one, directory, wished.listeners, lambda _: None, console=wished.console, before=wished.before
+        ) as stage:
             if stage.console_url:
                 console.print(f"  console at {stage.console_url}/", markup=False)
                 console.print(f"  or: set -a; . {stage.environment_file}; set +a; unlost top", markup=False)

@@ -52,6 +52,7 @@ class ComposeStage:
         self.listeners = listeners
         self.lease = lease
         self.console = console
+        self.upgraded_from: str | None = None
         self._compose = compose
         self._frozen: set[str] = set()
 
@@ -90,6 +91,14 @@ class ComposeStage:
     async def configure(self, part: str, **settings: str) -> None:  # noqa: ARG002
         """Not here: a container keeps the environment that it was created with."""
         raise StageError(f"the settings of {part} stand in the project's files; run this drill locally")
+
+    async def upgrade(self, part: str) -> None:  # noqa: ARG002
+        """Not here."""
+        raise StageError("another version takes over on this machine only")
+
+    async def migrate(self) -> None:
+        """Not here."""
+        raise StageError("another version takes over on this machine only")
 
     async def revive(self) -> None:
         """The restart policy does it."""

@@ -41,12 +41,14 @@ class Bars:
     """How long an event whose handler was already running may wait for its row."""
     takeover: float | None = None
     """Limit, beyond the lease, for taking over the last event of a lost owner. At least one must be taken over."""
+    slower: float | None = None
+    """How many times as long as before the damage the 99th percentile may be, from publishing to the row."""
     felt: bool = True
     """Whether some listener's health must have shown the damage. Damage without any effect proves nothing."""
 
     def stretched(self, factor: float) -> "Bars":
         """The same bars with all times multiplied."""
-        times = {name: getattr(self, name) for name in ("progress", "recover", "pause", "takeover")}
+        times = {name: getattr(self, name) for name in ("progress", "recover", "pause", "takeover", "slower")}
         return replace(self, **{name: time and time * factor for name, time in times.items()})
 
     def held(self, seconds: float) -> "Bars":
@@ -83,13 +85,16 @@ class Drill:
     """The share of the stream that is published before the damage."""
     longer: float = 1.0
     """How many times longer than usual the stream is. It must still flow when damage that takes long is done."""
+    until_healed: bool = False
+    """Whether the stream ends soon after the healing. It is then so long that it never ends before."""
     poison: Poison | None = None
     handler: str = RECORD
     settings: Mapping[str, str] = field(default_factory=dict)
     redis: Literal["one", "cluster", "sentinels"] = "one"
     """Which servers keep the claims."""
-    standby: bool = False
-    """Whether PostgreSQL has a synchronous standby."""
+    standby: Literal["", "ours", "patroni"] = ""
+    """Whether PostgreSQL has a synchronous standby, and whether the drill promotes it or Patroni, which must be
+    installed."""
     pooled: bool = False
     """Whether listeners reach PostgreSQL by way of a pgbouncer in transaction mode, which must be installed."""
     producers: int = 1
@@ -119,6 +124,8 @@ class Drill:
     """How many keys the events have. Each key's events must run in order, whatever happens."""
     two_groups: bool = False
     """Whether a second group of listeners uses the same database; the audit counts its rows too."""
+    upgrades: bool = False
+    """Whether the system begins as an earlier version, with a console, and is upgraded."""
     on_compose: bool = True
 
     @property

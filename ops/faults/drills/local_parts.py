@@ -20,14 +20,15 @@ from unlost.ops.faults.drills.feeds import DescribedFeed
 from unlost.ops.faults.drills.hoard import Hoard
 from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.nodes import JournalNodes
+from unlost.ops.faults.drills.releases import Release, migrated
 from unlost.ops.faults.drills.stage import FaultProxies, StageError
 from unlost.ops.faults.drills.wires import ProxyWires
 from unlost.ops.system import copies
 from unlost.ops.system.child import Child
 from unlost.ops.system.grace import grace_of
-from unlost.ops.system.layout import Layout
+from unlost.ops.system.layout import Layout, executable
 from unlost.ops.system.pooler import Pooler
-from unlost.ops.system.postgres_pair import PostgresPair
+from unlost.ops.system.postgres_topologies import PostgresTopology
 from unlost.ops.system.redis_topologies import RedisTopology
 from unlost.ops.system.system import System
 
@@ -45,6 +46,7 @@ class LocalParts:
         broker: brokers.Broker | None = None,
         feed: DescribedFeed | None = None,
         nodes: JournalNodes | None = None,
+        before: Release | None = None,
     ) -> None:
         layout = system.layout
         self.producer_url = layout.producer_url
@@ -58,6 +60,8 @@ class LocalParts:
         self._broker = broker
         self._feed = feed
         self._nodes = nodes
+        self._before = before
+        self._migrations = 0
         self._hoard: Hoard | None = None
         self._lock: asyncpg.Connection | None = None
         self._second: Layout | None = None
@@ -103,7 +107,7 @@ class LocalParts:
                 self._system.valkey.stop()
             case "postgres":
                 self._system.postgres.stop()
-            case "producer" | "producer-1" | "producer-2":
+            case "producer" | "producer-1" | "producer-2" | "console":
                 self._child(part).stop()
             case _:
                 self._listener(part).ask_to_stop()
@@ -139,6 +143,8 @@ class LocalParts:
                 if empty:
                     system.valkey.wipe()
                 system.valkey.start()
+            case "standby":
+                self._pair.follow()
             case "pooler" if system.pooler is not None:
                 system.pooler.start()
             case "postgres" if not system.postgres.child.is_running:
@@ -157,6 +163,21 @@ class LocalParts:
         """Change its environment variables, from its next start on."""
         self._child(part).configure(**settings)
 
+    @property
+    def upgraded_from(self) -> str | None:
+        """See ``Stage``."""
+        return f"{self._before.name}; migrations: {self._migrations}" if self._before else None
+
+    async def upgrade(self, part: str) -> None:
+        """Let it run the program that is installed beside this Python, from its next start on."""
+        child = self._child(part)
+        await self._ended_if_asked(child)
+        child.replace_program(executable("unlost"))
+
+    async def migrate(self) -> None:
+        """See ``Stage``."""
+        self._migrations = await migrated(self.database_url)
+
     async def revive(self) -> None:
         """Start every listener that has ended."""
         for child in self._system.listeners:
@@ -174,6 +195,8 @@ class LocalParts:
             return parts[part]()
         if part == "producer":
             return self._system.producer
+        if part == "console" and self._system.console is not None:
+            return self._system.console
         named = [child for child in self._system.producers if child.name == part]
         return named[0] if named else self._listener(part)
 
@@ -197,7 +220,7 @@ class LocalParts:
         await asyncio.to_thread(self._pair.promote)
 
     @property
-    def _pair(self) -> PostgresPair:
+    def _pair(self) -> PostgresTopology:
         if self._system.pair is None:
             raise StageError("this stage was set up with one PostgreSQL")
         return self._system.pair

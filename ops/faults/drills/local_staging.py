@@ -15,11 +15,14 @@ from unlost.ops.faults.drills import brokers, nodes, second
 from unlost.ops.faults.drills.drill import Drill
 from unlost.ops.faults.drills.feeds import described
 from unlost.ops.faults.drills.local_stage import HEALED, LocalStage
+from unlost.ops.faults.drills.releases import release_before
 from unlost.ops.faults.drills.wires import proxied
 from unlost.ops.system.child import Child
 from unlost.ops.system.layout import Layout, free_ports, write_environment
+from unlost.ops.system.patroni import PatroniPair
 from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.postgres_pair import PostgresPair
+from unlost.ops.system.postgres_topologies import PostgresTopology
 from unlost.ops.system.redis_cluster import ValkeyCluster
 from unlost.ops.system.redis_sentinels import ValkeyWithSentinels
 from unlost.ops.system.redis_topologies import RedisTopology
@@ -61,14 +64,34 @@ def _environment_of(drill: Drill, data: Path, settings: Mapping[str, str]) -> di
     }
 
 
+def _pair(drill: Drill, layout: Layout) -> PostgresTopology | None:
+    match drill.standby:
+        case "":
+            return None
+        case "ours":
+            return PostgresPair(layout.data, layout.ports.postgres, log=layout.log("postgres"))
+        case "patroni":
+            return PatroniPair(layout.data)
+
+
 @contextmanager
 def local_stage(
-    drill: Drill, data: Path, listeners: int, say: Callable[[StartStep], None], *, console: bool = False
+    drill: Drill,
+    data: Path,
+    listeners: int,
+    say: Callable[[StartStep], None],
+    *,
+    console: bool = False,
+    before: str | None = None,
 ) -> Iterator[LocalStage]:
-    """Run a private system within the block. Its console replays with the handler healed."""
+    """Run a private system within the block. Its console replays with the handler healed.
+
+    ``before``: the version from which the drill upgrades.
+    """
     data.mkdir(parents=True, exist_ok=True)
     data.chmod(0o711)  # if this user is root, PostgreSQL runs as another user
-    ports = free_ports(listeners, console=console)
+    release = release_before(before, data / "before") if drill.upgrades else None
+    ports = free_ports(listeners, console=console or drill.upgrades)
     extra = _environment_of(drill, data, drill.settings)
     with (
         _pipe_of_runs(data, drill.fills_disk),
@@ -79,13 +102,13 @@ def local_stage(
         layout = fed.enter_context(_fed(data, replace(layout, console_extra=HEALED), drill.foreign))
         broker = fed.enter_context(brokers.brokered(data, layout, drill.broker))
         feed = fed.enter_context(described(data, layout, drill.feed))
+        if release is not None:
+            layout = replace(layout, programs=release.programs)
         layout, journal_nodes = fed.enter_context(nodes.streamed(data, layout, drill.journal_nodes))
         if wires:
             layout.extra["source_name"] = layout.stream_url
         options = FEW_CONNECTIONS if drill.few_connections else ()
-        pair = (
-            PostgresPair(data, ports.postgres, log=layout.log("postgres"), options=options) if drill.standby else None
-        )
+        pair = _pair(drill, layout)
         topology = TOPOLOGIES[drill.redis](data / "valkeys") if drill.redis != "one" else None
         system = System(
             layout, say, threading.Event(), postgres_options=options, redis=topology, pair=pair, pooled=drill.pooled,
@@ -96,7 +119,7 @@ def local_stage(
             write_environment(
                 layout, pair.url if pair else system.postgres.url, topology.url if topology else system.valkey.url
             )
-            stage = LocalStage(system, drill, wires, broker, feed, journal_nodes)
+            stage = LocalStage(system, drill, wires, broker, feed, journal_nodes, release)
             if drill.two_groups:
                 stage.add_group(fed.enter_context(second.second_group(system)))
             yield stage

@@ -54,6 +54,7 @@ class Marks:
         try:
             answer = await self._client.post("/api/drill", json={"drill": self._drill, "state": self._state})
             answer.raise_for_status()
+            self.failure = ""
         except httpx.HTTPError as error:
             self.failure = f"the console at {self._client.base_url} took no marks: {error or type(error).__name__}"
 

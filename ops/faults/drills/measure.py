@@ -3,6 +3,7 @@
 It queries nothing. All times are seconds since the epoch, by the clock of one machine.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -121,3 +122,9 @@ def taken_over(rows: Iterable[StoredEvent], moments: Moments) -> float | None:
     """Seconds from the damage until the last event of a lost owner was stored by its new owner."""
     waits = [row.processed_at - moments.struck for row in rows if row.epoch > 1]
     return max(waits, default=None)
+
+
+def p99(rows: Iterable[StoredEvent], begun: Mapping[str, float], since: float, until: float) -> float | None:
+    """The 99th percentile of the seconds from publishing to the row, of events that were published in this time."""
+    times = sorted(row.processed_at - begun[row.event_id] for row in rows if since <= begun[row.event_id] < until)
+    return times[math.ceil(len(times) * 0.99) - 1] if times else None

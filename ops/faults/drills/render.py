@@ -66,6 +66,11 @@ def verdict(console: Console, result: DrillResult, reasons: Iterable[str]) -> No
         f"recovered after {_seconds(result.seconds_to_recover)}",
         markup=False,
     )
+    if result.upgraded_from is not None:
+        console.print(f"  upgraded from {result.upgraded_from}", markup=False)
+    if result.seconds_p99_before is not None and result.seconds_p99_during is not None:
+        before, during = result.seconds_p99_before, result.seconds_p99_during
+        console.print(f"  p99 from publishing to row: {before:.3f} s before, {during:.3f} s meanwhile", markup=False)
     for reason in reasons:
         console.print(Text(f"  failed: {reason}", style="red"))
     console.print(Text(f"  {'PASS' if result.passed else 'FAIL'}", style="bold green" if result.passed else "bold red"))

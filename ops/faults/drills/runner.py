@@ -16,6 +16,7 @@ from unlost.ops.faults.drills.measure import (
     extra_runs,
     felt,
     in_flight_pause,
+    p99,
     progress_from_damage,
     progress_from_heal,
     recovery,
@@ -37,6 +38,8 @@ SETTLED_WITHIN = 90.0
 """Seconds without any change before events count as stuck. Reading a stream again after an outage takes long."""
 LETTERS_SURE_WITHIN = 45.0
 """Seconds that a listener may take to resolve a letter of its own that is not needed: its second check, and more."""
+WARMED_UP = 2.0
+"""Seconds after which a stream counts for the p99 before the damage: connections are open by then."""
 LOOK_EVERY = 0.25
 REVIVE_EVERY = 0.2
 
@@ -197,6 +200,9 @@ class Runner:
         accepted = seen.published.accepted
         takes_over = drill.bars.takeover is not None
         over = taken_over(before.rows, moments) if takes_over else None
+        begun = seen.published.begun
+        warm = min(begun.values(), default=0.0) + WARMED_UP
+        compares = drill.bars.slower is not None
         progress = progress_from_damage if drill.progress_from == "damage" else progress_from_heal
         return Observed(
             drill=drill.name,
@@ -211,6 +217,9 @@ class Runner:
             seconds_to_recover=over if takes_over else normal,
             seconds_in_flight=in_flight_pause(before.rows, runs, moments),
             seconds_to_take_over=over,
+            seconds_p99_before=p99(before.rows, begun, warm, moments.struck) if compares else None,
+            seconds_p99_during=p99(before.rows, begun, moments.struck, moments.healed) if compares else None,
+            upgraded_from=self._stage.upgraded_from,
             felt=felt(seen.samples, moments),
             lease=self._stage.lease,
             errors=tuple(self._errors),

@@ -60,6 +60,10 @@ class Stage(Protocol):
     def wires(self) -> FaultProxies:
         """The fault proxies, if the drill needs them."""
 
+    @property
+    def upgraded_from(self) -> str | None:
+        """The version that runs at first, if another replaces it."""
+
     async def stop(self, part: str) -> None:
         """Stop it in order."""
 
@@ -78,6 +82,12 @@ class Stage(Protocol):
     async def configure(self, part: str, **settings: str) -> None:
         """Change a part's settings, from its next start on."""
 
+    async def upgrade(self, part: str) -> None:
+        """Let a part run the newer version, from its next start on."""
+
+    async def migrate(self) -> None:
+        """Bring the tables up to date with the newer version's ``unlost migrate``."""
+
     async def revive(self) -> None:
         """Start every listener that has ended."""
 
@@ -85,7 +95,7 @@ class Stage(Protocol):
         """Make a primary of Redis and its replica change roles, as before a planned stop."""
 
     async def promote_standby(self) -> None:
-        """Let PostgreSQL's standby take rows, once the primary is gone."""
+        """Let PostgreSQL's standby take rows, once the primary is gone. With Patroni: wait until it has done so."""
 
     async def take_connections(self) -> None:
         """Take all of PostgreSQL's connections, including those of the listeners."""

@@ -51,9 +51,13 @@ class Traffic:
 
 @dataclass(slots=True)
 class PublishTimes:
-    """When each event was accepted, by event id; ``refused`` keeps responses that no healthy producer gives."""
+    """When each event was accepted, by event id; ``refused`` keeps responses that no healthy producer gives.
+
+    ``begun``: when it was sent for the first time.
+    """
 
     accepted: dict[str, float] = field(default_factory=dict)
+    begun: dict[str, float] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     done: bool = False
 
@@ -108,6 +112,7 @@ async def _send_for_ever(
 ) -> None:
     while True:
         event = stream.event(await waiting.get())
+        published.begun[str(event["event_id"])] = time.time()
         while not await _send(client, event, published):  # noqa: ASYNC110  nothing signals that the producer is back
             await asyncio.sleep(AGAIN)
 

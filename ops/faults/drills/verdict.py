@@ -27,6 +27,9 @@ class Observed:
     seconds_to_recover: float | None
     seconds_in_flight: float | None = None
     seconds_to_take_over: float | None = None
+    seconds_p99_before: float | None = None
+    seconds_p99_during: float | None = None
+    upgraded_from: str | None = None
     felt: bool = True
     lease: float = 30.0
     errors: tuple[str, ...] = ()
@@ -46,6 +49,11 @@ class DrillResult:
     extra_handler_runs: int
     seconds_to_progress: float | None
     seconds_to_recover: float | None
+    seconds_p99_before: float | None
+    """From publishing to the row, before the damage; None if the drill does not compare it."""
+    seconds_p99_during: float | None
+    upgraded_from: str | None
+    """The earlier version, if the drill is an upgrade."""
     passed: bool
 
     def as_json(self) -> dict[str, object]:
@@ -67,6 +75,9 @@ def judge(seen: Observed, bars: Bars) -> tuple[DrillResult, list[str]]:
         extra_handler_runs=seen.extra_handler_runs,
         seconds_to_progress=_rounded(seen.seconds_to_progress),
         seconds_to_recover=_rounded(seen.seconds_to_recover),
+        seconds_p99_before=_rounded(seen.seconds_p99_before),
+        seconds_p99_during=_rounded(seen.seconds_p99_during),
+        upgraded_from=seen.upgraded_from,
         passed=not reasons,
     )
     return result, reasons
@@ -113,6 +124,16 @@ def _times(seen: Observed, bars: Bars) -> Iterator[str]:
             yield f"it was never observed that {what}"
         elif bar is not None and seconds is not None and seconds > bar:
             yield f"{what} after {seconds:.1f} s; {bar:g} s are allowed"
+    if bars.slower is not None:
+        yield from _slower(seen, bars.slower)
+
+
+def _slower(seen: Observed, times: float) -> Iterator[str]:
+    before, during = seen.seconds_p99_before, seen.seconds_p99_during
+    if before is None or during is None:
+        yield "too few events were stored before the damage, or meanwhile, to compare p99; publish more (--events)"
+    elif during > before * times:
+        yield f"p99 was {during:.3f} s meanwhile and {before:.3f} s before; {times:g} times as long is allowed"
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -12,6 +12,7 @@ from unlost.ops.faults.drills.measure import (
     extra_runs,
     felt,
     in_flight_pause,
+    p99,
     progress_from_damage,
     progress_from_heal,
     recovery,
@@ -97,3 +98,12 @@ def test_a_handlers_own_writes_count_too():
     rows = [row("once", 1, 2), row("twice", 1, 2), row("never", 1, 2)]
     records = Records(rows, [], Counter({"once": 1, "twice": 2, "without a row": 1}))
     assert records.doubled() == ["never", "twice", "without a row"]
+
+
+def test_p99_is_counted_from_the_first_attempt_to_publish_of_events_in_that_time():
+    rows = [row(str(n), 0.0, 100.0 + n + n / 1000) for n in range(200)]
+    begun = {str(n): 100.0 + n for n in range(200)} | {"never stored": 150.0}
+    assert p99(rows, begun, 100.0, 200.0) == pytest.approx(0.098), "the 99th of 100"
+    assert p99(rows, begun, 200.0, 300.0) == pytest.approx(0.198)
+    assert p99(rows[:1], begun, 100.0, 200.0) == 0.0
+    assert p99(rows, begun, 300.0, 400.0) is None

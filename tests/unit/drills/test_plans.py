@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -87,6 +88,14 @@ def test_poison_stands_in_the_payload_of_as_many_events_as_asked(poison: Poison,
     stream = Traffic("x-", 100, 10.0, poison)
     asked = [event for n in range(100) if "drill" in str((event := stream.event(n))["payload"])]
     assert len(asked) == count
+
+
+def test_a_stream_that_must_outlast_the_damage_ends_by_itself_only_if_its_length_was_asked_for():
+    usual = DrillOptions(200.0, None, 2, 60.0, 1, keep=False, patience=1.0, console=False, hold=0.0)
+    for name in ("rolling-upgrade", "patroni-failover"):
+        stream = usual.stream(DRILLS[name])
+        assert (stream.until_healed, stream.events) == (True, 36_000)
+        assert not replace(usual, events=600).stream(DRILLS[name]).until_healed
 
 
 def test_a_damage_that_is_held_for_people_begins_no_later():

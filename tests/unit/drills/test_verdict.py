@@ -32,7 +32,8 @@ def test_the_json_has_exactly_the_promised_names():
     result, _ = judge(GOOD, STRICT)
     assert list(result.as_json()) == [
         "drill", "published", "rows", "lost", "doubled", "letters", "letters_after_replay", "extra_handler_runs",
-        "seconds_to_progress", "seconds_to_recover", "passed",
+        "seconds_to_progress", "seconds_to_recover", "seconds_p99_before",
+        "seconds_p99_during", "upgraded_from", "passed",
     ]  # fmt: skip
     assert result.as_json()["seconds_to_recover"] == 1.234
 
@@ -56,6 +57,12 @@ def test_the_json_has_exactly_the_promised_names():
         ({"seconds_to_take_over": 7.1}, Bars(takeover=2.0), "after 7.1 s; 7 s"),
         ({"seconds_to_take_over": None}, Bars(takeover=2.0), "no event was taken over"),
         ({"errors": ("the stage fell down",)}, STRICT, "the stage fell down"),
+        (
+            {"seconds_p99_before": 0.1, "seconds_p99_during": 0.31},
+            Bars(slower=3.0),
+            "0.310 s meanwhile",
+        ),
+        ({"seconds_p99_before": 0.1}, Bars(slower=3.0), "to compare p99"),
     ],
 )
 def test_each_broken_promise_fails_the_drill_and_is_reported(change: dict, bars: Bars, word: str):
