@@ -6,6 +6,7 @@ LONGEST_VALUE = 1_000
 """So far back a value is looked for that a cut would split."""
 _value = re.compile(r"(?:://|=)([^\s\"'<>]*)\Z")
 _rest = re.compile(r"[^\s\"'<>]*")
+_begun = re.compile(r"[^\s\"'<>]+\Z")
 
 
 def shortened(text: str, width: int) -> str:
@@ -25,8 +26,10 @@ def ends_of(text: str, first: int, last: int) -> tuple[str, str]:
     end, begin = first, len(text) - last
     if found := _value.search(text, max(0, end - LONGEST_VALUE), end):
         end = found.start(1)
-    if _value.search(text, max(0, begin - LONGEST_VALUE), begin) and (rest := _rest.match(text, begin)):
-        begin = rest.end()
+    # The cut may also split the name of a value, or the "://" of an address.
+    if (cut := _begun.search(text, max(0, begin - LONGEST_VALUE), begin)) and (rest := _rest.match(text, begin)):
+        whole = text[cut.start() : rest.end()]
+        begin = rest.end() if "=" in whole or "://" in whole else begin
     return text[:end], text[begin:]
 
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from unlost.dlq.record.letter import cleaned
 from unlost.listener.core.errors import MESSAGE_LIMIT, failure_of
-from unlost.listener.core.shortened import first_and_last_line, shortened
+from unlost.listener.core.shortened import ends_of, first_and_last_line, shortened
+from unlost.ops.kit.telemetry.mask import masked
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,13 @@ def test_no_cut_shows_a_part_of_a_password(offset: int, value: str) -> None:
     filler = "down, " * 500
     failure = cleaned(failure_of(OSError(f"{filler[:offset]} {value} {filler[offset:]}"), stage="store", at=1.0))
     assert not any(part in failure.message for part in ("hunter", "unter2", "hunt", "nter2"))
+
+
+@pytest.mark.parametrize("value", ["wss://u:hunter2@host/p", "password=hunter2"])
+def test_a_cut_anywhere_in_a_name_or_an_address_shows_no_part_of_its_password(value: str) -> None:
+    for last in range(len(value)):
+        end, begin = ends_of(f"down, {value}", 3, last)
+        assert "hunter2" not in masked(end) + masked(begin)
 
 
 def test_lines_between_the_first_and_the_last_are_left_out() -> None:
