@@ -9,7 +9,8 @@ directly as they come, without waking its task. The handshake's response says wh
     unlost-gap      the requested cursor, if it is unknown; the stream then starts where both histories part, or at the
                     oldest event
     unlost-max-event  size of the largest event, in bytes; a listener that cannot read that much does not begin
-    unlost-format   lines, if the client asked for many events in one message (``messages.py``)
+    unlost-format   lines, if the client asked for many events in one message (``messages.py``); or partitions, if it
+                    asked for some by ``?partitions=3,17/64`` (``partitions.py``)
 
 A client that retention overtakes is disconnected with 1012 (service restart). When it reconnects, it gets
 ``unlost-gap``.
@@ -47,6 +48,7 @@ from unlost.producer.stream.groups import CursorReport, TooManyGroups, report_of
 from unlost.producer.stream.handshake import BoundedConnection
 from unlost.producer.stream.messages import ACCEPT, FORMAT, LINES, Carry, in_lines, one_by_one
 from unlost.producer.stream.page import PageFiles
+from unlost.producer.stream.partitions import MOST, PARTITIONS, Partitioner, Share, in_partitions, share_of, upto
 from unlost.producer.stream.tail import Tail, within
 
 CHUNK = 512
@@ -58,6 +60,8 @@ WRITE_LIMIT = 8 * 1024
 UNSENT_BYTES = 128 * 1024
 """How much unsent data the kernel keeps per client, instead of up to 4 MiB. Data in flight is not limited here: a
 distant client is sent as much as its connection can carry."""
+ANNOUNCE_SECONDS = 0.5
+"""So often a client of some partitions is sent how far the stream has gone, if it is sent nothing else."""
 LONGEST_CURSOR = 512
 STREAM_SECONDS = 5.0
 """After so long, a client with too many streams may try again."""
@@ -103,6 +107,9 @@ class StreamServer:
         }  # fmt: skip
         """How events are carried to clients, by whether they asked for lines."""
         self._in_lines: WeakSet[ServerConnection] = WeakSet()
+        self._shares: WeakKeyDictionary[ServerConnection, Share] = WeakKeyDictionary()
+        self._partitioner = Partitioner()
+        self._in_partitions = in_partitions(journal.timelines, largest=max_event)
         self._passed: WeakKeyDictionary[ServerConnection, Pass] = WeakKeyDictionary()
         self._readers: set[StreamClient] = set()
         self._page_at: int = 0
@@ -195,7 +202,12 @@ class StreamServer:
             bounds = await asyncio.to_thread(self._journal.bounds)
         except JournalError as error:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n")
-        after = parse_qs(urlsplit(request.path).query, keep_blank_values=True).get("after", [None])[0]
+        query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
+        after = query.get("after", [None])[0]
+        share = None
+        if (asked_for := query.get(PARTITIONS)) is not None and (share := share_of(asked_for[0])) is None:
+            why = f"partitions are numbers below their count, at most {MOST}, as in partitions=3,17/64\n"
+            return connection.respond(http.HTTPStatus.BAD_REQUEST, why)
         timelines = self._journal.timelines
         start = Start(self._tail.newest, is_known=True) if after is None else timelines.start_after(after, bounds)
         if not start.is_known:
@@ -204,7 +216,10 @@ class StreamServer:
         response.headers["unlost-cursor"] = timelines.cursor(start.number)
         response.headers["unlost-oldest"] = timelines.cursor(bounds[0])
         response.headers["unlost-max-event"] = str(self._max_event)
-        if LINES in request.headers.get_all(ACCEPT):
+        if share is not None:
+            response.headers[FORMAT] = PARTITIONS
+            self._shares[connection] = share
+        elif LINES in request.headers.get_all(ACCEPT):
             response.headers[FORMAT] = LINES
             self._in_lines.add(connection)
         self._starts[connection] = start.number
@@ -212,7 +227,7 @@ class StreamServer:
 
     async def _serve(self, connection: ServerConnection) -> None:
         self.clients += 1
-        reader = StreamClient(connection, self._starts[connection], self._carries[connection in self._in_lines])
+        reader = self._client_of(connection)
         passed = self._passed[connection]
         name = passed.identity.name if passed.identity else ""
         if not self._gate.may_go_on(passed, self._right):  # revoked during the handshake
@@ -225,6 +240,7 @@ class StreamServer:
         self._tail.subscribe(grown)
         listening = asyncio.create_task(self._receive_reports(connection), name="client's frames")
         listening.add_done_callback(lambda _: reader.wake.set())
+        announcing = asyncio.create_task(self._announce(reader), name="client's progress")
         try:
             while not listening.done() and not reader.ended:
                 if self._tail.newest > reader.number:
@@ -245,6 +261,20 @@ class StreamServer:
             self._tail.unsubscribe(grown)
             self._readers.discard(reader)
             listening.cancel()
+            announcing.cancel()
+
+    def _client_of(self, connection: ServerConnection) -> StreamClient:
+        start, share = self._starts[connection], self._shares.get(connection)
+        if share is None:
+            return StreamClient(connection, start, self._carries[connection in self._in_lines])
+        return StreamClient(connection, start, self._in_partitions, partial(self._partitioner.pick, share))
+
+    async def _announce(self, reader: StreamClient) -> None:
+        """Send a client of some partitions how far the stream has gone, while it is sent nothing else."""
+        while reader.pick is not None:
+            await asyncio.sleep(ANNOUNCE_SECONDS)
+            if reader.lacks_progress and reader.is_ready:
+                reader.announce(upto(self._journal.timelines, reader.number))
 
     async def _receive_reports(self, connection: ServerConnection) -> None:
         """Read the client's reports. Reading also lets the library handle pongs and close frames."""
@@ -276,8 +306,7 @@ class StreamServer:
         if reader.is_ready:
             bodies = self._tail.after(reader.number, CHUNK, self._chunk_bytes)
             if bodies:
-                reader.write(bodies)
-                self._sent(len(bodies))
+                self._sent(reader.write(bodies))
         if not reader.rests or self._tail.newest > reader.number:
             reader.wake.set()
 
@@ -293,8 +322,7 @@ class StreamServer:
                 reader.number = self._tail.newest
                 return
         async with connection.send_context():  # one write and one wait for many events
-            reader.write(bodies)
-            self._sent(len(bodies))
+            self._sent(reader.write(bodies))
             del bodies  # a client that waits long should not keep them in memory
 
     def _read(self, number: int) -> list[bytes]:
