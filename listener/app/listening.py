@@ -65,7 +65,7 @@ class Listening:
         self._gaps = GapRecorder(self.engine.gaps, now=clocks.now, facts=facts)
         self.readings = [
             SourceReading(build, settings.reading(), self.engine, gaps=self._gaps, clocks=clocks, rng=rng, facts=facts)
-            for build in sources(settings, self.engine.cursors, self._store, self._gaps.declare)
+            for build in sources(settings, self.engine.cursors, self._store, self._gaps.declare, engine.manager.at_work)
         ]
         check_names([one.source.name for one in self.readings])
         handler = engine.handler

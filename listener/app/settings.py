@@ -68,6 +68,10 @@ class ListenerSettings(ConnectionSettings, ReadSettings, AccessSettings, SourceT
     peer_wait: float = Field(
         0.2, ge=0, le=5, description="Seconds an event waits for the peer that should claim it; 0: all claim at once"
     )
+    partitions: Literal["off", "on"] = Field(
+        "off",
+        description="Whether each listener of the group reads a share of Unlost's own stream, instead of all of it",
+    )
     max_events: int = Field(50_000, ge=1, description="Events held in memory, at most")
     max_bytes: int = Field(64 * 1024 * 1024, ge=65536, description="Bytes of events held in memory, at most")
     console_url: WebAddress | None = Field(
@@ -133,6 +137,12 @@ class ListenerSettings(ConnectionSettings, ReadSettings, AccessSettings, SourceT
     def _source_scheme(self) -> Self:
         if not self.ws_url.reveal().startswith(("ws://", "wss://")):
             raise ValueError("--ws-url (WS_URL) must begin with ws:// or wss://")
+        return self
+
+    @model_validator(mode="after")
+    def _partitions_resume(self) -> Self:
+        if self.partitions == "on" and self.source_resumes == "no":
+            raise ValueError("--partitions on (PARTITIONS) needs a source that resumes, which --source-resumes denies")
         return self
 
     def policy(self) -> Policy:

@@ -16,6 +16,7 @@ from unlost.listener.ports.source import Source
 from unlost.listener.source.brokers.address import same
 from unlost.listener.source.feed.gaps import Declare
 from unlost.listener.source.feed.source import FeedSource
+from unlost.listener.source.stream.partitioned import GroupProgress, Members, PartitionedStream
 from unlost.listener.source.stream.report import CursorReporter
 from unlost.listener.source.stream.stream import StreamOptions, StreamSource
 from unlost.listener.source.websocket.connection import Open, WebSocketOptions
@@ -28,7 +29,7 @@ class Surroundings:
     """The parts of a listener that sources need.
 
     ``store``: the store in which events are settled now. ``declare`` declares gaps, ``open_connection`` opens WebSocket
-    connections.
+    connections, ``members`` names the listeners that work.
     """
 
     settings: ListenerSettings
@@ -36,13 +37,14 @@ class Surroundings:
     store: Store
     open_connection: Open
     declare: Declare
+    members: Members
 
 
 Build = Callable[[Callable[[], str | None]], Source]
 """Builds a source. The argument returns the group's cursor in PostgreSQL's last answer, None if it must be read."""
 
 
-BuildSources = Callable[[ListenerSettings, GroupCursors, Store, Declare], Sequence[Build]]
+BuildSources = Callable[[ListenerSettings, GroupCursors, Store, Declare, Members], Sequence[Build]]
 """Builds the sources of a listener. A simulation has others than ``builders``."""
 
 
@@ -51,11 +53,12 @@ def builders(
     cursors: GroupCursors,
     store: Store,
     declare: Declare,
+    members: Members,
     open_connection: Open | None = None,
 ) -> Sequence[Build]:
     """Return what builds each source of these settings, in their order."""
     usual = open_stream if settings.fast == "on" else open_messages
-    here = Surroundings(settings, cursors, store, open_connection or usual, declare)
+    here = Surroundings(settings, cursors, store, open_connection or usual, declare, members)
     items = settings.source.reveal().split()
     if not items:
         return [partial(_stream, here, settings.stream())]
@@ -98,7 +101,7 @@ def check_order(order_by: str, sources: Sequence[Source], routes: Mapping[str, s
         raise Misconfigured(
             f"{', '.join([*said, *own])} cannot be kept for {masked(', '.join(wrong))}: it gives each message to any "
             "member of the group, so no member knows which came before. Use a stream that all members read, such as "
-            "one of JetStream with ?ordered=true, or Kafka with the same key"
+            "ours with PARTITIONS=off or one of JetStream with ?ordered=true, or Kafka with the same key"
         )
 
 
@@ -125,4 +128,7 @@ def _feed(here: Surroundings, item: str) -> Source:
 
 def _stream(here: Surroundings, options: StreamOptions, saved: Callable[[], str | None]) -> Source:
     reports = CursorReporter(here.cursors, source=options.name, group=here.settings.group, saved=saved)
-    return StreamSource(options, open_connection=here.open_connection, reports=reports)
+    if here.settings.partitions == "off":
+        return StreamSource(options, open_connection=here.open_connection, reports=reports)
+    progress = GroupProgress(here.cursors, here.settings.group, here.store, here.members)
+    return PartitionedStream(options, progress, open_connection=here.open_connection, reports=reports)

@@ -67,6 +67,7 @@ class ClaimManager:
         self._opened = asyncio.Event()
         self._peers: tuple[Places, ...] = ()
         self._share = (0, 1)
+        self._at_work: tuple[str, frozenset[str]] = "", frozenset()
         self.agreement = Agreement(membership.handler)
         self._intersects = False
         self._moving = False
@@ -126,6 +127,10 @@ class ClaimManager:
     def share(self) -> tuple[int, int]:
         """Return this listener's number among the live ones, and how many there are."""
         return self._share
+
+    def at_work(self) -> tuple[str, frozenset[str]]:
+        """Return this listener's token, and those of the other listeners that work."""
+        return self._at_work
 
     def may_run(self, event_id: str) -> bool:
         """Return whether this event's handler may start: replicated everywhere, lease running, places intersect."""
@@ -245,6 +250,7 @@ class ClaimManager:
         self._peers = tuple(view.peers.values())
         self._members.seen(view, started)
         self._share = view.share
+        self._at_work = view.token, frozenset({one.token for one in view.members if one.agreed})
         self._backends.postgres = view.postgres_place
         self._row_ends = started + self._membership.life_seconds
         shown = view.mine == self.leases.places  # otherwise peers do not see it, and may start what it holds

@@ -4,6 +4,7 @@ A failed call raises ``Transient`` (it may have taken effect, or may still do so
 as it is).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from unlost.listener.core.store_mark import StoreMark
@@ -22,6 +23,10 @@ class GroupCursors(Protocol):
 
     async def read(self, source: str, group: str) -> str | None:
         """Return the group's cursor."""
+        ...
+
+    async def read_all(self, sources: Sequence[str], group: str) -> Mapping[str, str]:
+        """Return the group's cursors of these sources, as far as there are any."""
         ...
 
     async def advance(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:

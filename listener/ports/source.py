@@ -89,6 +89,10 @@ class SourceEnded(UnlostError):
         self.loss = loss
 
 
+class SessionOver(SourceEnded):
+    """The session has ended as planned, and the source is opened again at once."""
+
+
 class Session(Protocol):
     """A source that is open."""
 

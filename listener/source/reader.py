@@ -25,7 +25,7 @@ from unlost.listener.core.facts import Facts, ReadingPaused, ReadingResumed, Sou
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.ports.cursors import GroupCursors
-from unlost.listener.ports.source import Batch, Loss, Receipt, Session, Source, SourceEnded, Taken
+from unlost.listener.ports.source import Batch, Loss, Receipt, Session, SessionOver, Source, SourceEnded, Taken
 from unlost.listener.source.acknowledging import Acknowledger
 from unlost.listener.source.border import GuardedOpening, border, loss_of
 from unlost.listener.source.gaps import GapRecorder
@@ -165,6 +165,9 @@ class Reader:
                 await self._read_once()
                 continue  # the starting point was just recorded, and reading starts there at once
             except UnlostError as error:
+                if isinstance(error, SessionOver):
+                    self.error = str(error)
+                    continue
                 if self._left:  # we ended it, to read again: nothing is lost, and the source did nothing wrong
                     self._left = False
                     continue

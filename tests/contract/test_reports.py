@@ -25,6 +25,7 @@ async def fill(url: str, group: str, *event_ids: str) -> None:
     await rows.insert([new_row(event_id) for event_id in event_ids])
     cursors = PostgresCursors(database)
     await cursors.start("source", group, "stem0")
+    await cursors.start("source#3/64", group, "stem1")
     await database.close()
 
 
@@ -49,7 +50,7 @@ async def test_each_report_is_of_one_group(database_url: str, connection: Connec
     assert whole["payload"] == 1, "JSON is decoded"
     assert await reports.whole_row("absent") is None
     assert await reports.first_handled() == newest - 2
-    assert await reports.cursors() == ["stem0"]
+    assert await reports.cursors() == ["stem0"], "without those of partitions"
     assert (await reports.is_read(), await reports.members()) == (False, [])
     assert await reports.how_many(1_000) == 3
     assert sorted(event_id for event_id, _ in await reports.contents()) == ["drill-1", "drill-2", "e"]

@@ -1,6 +1,6 @@
 """Cursors in memory, as PostgreSQL keeps them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from unlost.listener.core.cursor import ordinal_of
 from unlost.listener.core.store_mark import StoreMark
@@ -29,6 +29,9 @@ class FakeCursors:
 
     async def read(self, source: str, group: str) -> str | None:
         return self._answer() if self.answers else self._kept.get(source, self._first)
+
+    async def read_all(self, sources: Sequence[str], group: str) -> Mapping[str, str]:
+        return {source: self._kept[source] for source in sources if source in self._kept}
 
     async def advance(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:
         if self.answers:

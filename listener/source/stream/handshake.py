@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from websockets.datastructures import Headers
 
 from unlost.listener.core.errors import Transient
-from unlost.listener.source.stream.lines import FORMAT, LINES
+from unlost.listener.source.stream.lines import FORMAT, LINES, PARTITIONS
 
 _CURSOR = re.compile(r"[!-~]{0,255}[0-9]")
 _BYTES = re.compile(r"[0-9]{1,12}")
@@ -21,6 +21,7 @@ class Handshake(NamedTuple):
     """The parsed headers of a source. ``oldest`` and ``cursor`` are both set, or neither.
 
     ``max_event``: the size of the largest event that it sends, in bytes. ``lines``: it sends many events in a message.
+    ``partitions``: it sends those of some partitions.
     """
 
     oldest: str | None = None
@@ -28,6 +29,7 @@ class Handshake(NamedTuple):
     gap: str | None = None
     max_event: int = 0
     lines: bool = False
+    partitions: bool = False
 
     @property
     def is_ours(self) -> bool:
@@ -39,10 +41,11 @@ def handshake_of(headers: Headers) -> Handshake:
     """Read the headers; ``Transient`` if one that is allowed once occurs twice."""
     oldest, cursor = _one(headers, "unlost-oldest"), _one(headers, "unlost-cursor")
     gap, max_event = _one(headers, "unlost-gap"), _one(headers, "unlost-max-event") or ""
-    lines = _one(headers, FORMAT) == LINES
+    form = _one(headers, FORMAT)
     if oldest is None or cursor is None or not (_CURSOR.fullmatch(oldest) and _CURSOR.fullmatch(cursor)):
         return Handshake()
-    return Handshake(oldest, cursor, gap, int(max_event) if _BYTES.fullmatch(max_event) else 0, lines)
+    largest = int(max_event) if _BYTES.fullmatch(max_event) else 0
+    return Handshake(oldest, cursor, gap, largest, lines=form == LINES, partitions=form == PARTITIONS)
 
 
 def with_cursor(url: str, after: str | None) -> str:

@@ -14,6 +14,8 @@ from unlost.listener.ports.source import Batch, Loss, SourceEnded
 
 ACCEPT, FORMAT, LINES = "unlost-accept", "unlost-format", "lines"
 """The header by which lines are asked for, the header of the answer, and the value of both."""
+PARTITIONS = "partitions"
+"""The parameter of the address by which partitions are asked for, and the value of the answer's header."""
 MOST = 4_096
 """How many events a message may carry. Our producer sends 512."""
 _STEM = re.compile(r"[!-~]{1,200}")

@@ -5,6 +5,8 @@ stem, the further one stays, whichever listener wrote last. Another stem replace
 of ours. Then the listener that learned of the other journal in its handshake resets the cursor.
 """
 
+from collections.abc import Mapping, Sequence
+
 from unlost.listener.core.cursor import OURS, ordinal_of, parse_cursor, stem_of
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.store.postgres.database import Database
@@ -35,6 +37,12 @@ class PostgresCursors:
         async with self._database.acquire("reading the cursor") as connection:
             cursor: str | None = await connection.fetchval(self._sql["read"], source, group)
         return cursor
+
+    async def read_all(self, sources: Sequence[str], group: str) -> Mapping[str, str]:
+        """Return the group's cursors of these sources, as far as there are any."""
+        async with self._database.acquire("reading the cursors") as connection:
+            rows = await connection.fetch(self._sql["read_all"], sources, group)
+        return {row["source"]: row["cursor"] for row in rows}
 
     async def advance(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:
         """Move the group's cursor forward and return it. An older cursor is ignored.

@@ -5,6 +5,9 @@ ON CONFLICT (source, group_name) DO NOTHING
 -- name: read
 SELECT cursor FROM unlost.cursors WHERE source = $1 AND group_name = $2
 
+-- name: read_all
+SELECT source, cursor FROM unlost.cursors WHERE source = ANY($1::text[]) AND group_name = $2
+
 -- name: advance
 INSERT INTO unlost.cursors AS c (source, group_name, cursor, ordinal)
 SELECT $1, $2, $3, $4

@@ -43,7 +43,8 @@ SELECT l.number, l.fingerprint, l.count, g.reason, g.error_type FROM (
 JOIN LATERAL (SELECT reason, error_type FROM unlost.letter_groups WHERE fingerprint = l.fingerprint LIMIT 1) g ON true
 
 -- name: cursors
-SELECT cursor FROM unlost.cursors ORDER BY updated_at DESC
+-- Those of partitions (source#3/64) stand beside the group's cursor, which is the smallest of them.
+SELECT cursor FROM unlost.cursors WHERE source !~ '#[0-9]+/[0-9]+$' ORDER BY updated_at DESC
 
 -- name: is_read
 -- A listener refreshes its row twice a second. Clocks of servers that failed over may differ.

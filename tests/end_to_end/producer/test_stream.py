@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.end_to_end.producer.conftest import RunningProducer
 from unlost.listener.source.stream.lines import batch_of
+from unlost.listener.source.stream.partitions import Arrivals
 from unlost.ops.system.layout import executable
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.sqlite import groups
@@ -233,6 +234,39 @@ async def test_a_client_that_asks_for_lines_gets_the_same_events(producer: Runni
         assert found == events
         assert "a300" not in {one["event_id"] for one in events}
         assert messages <= 8, "many events in one message"
+
+
+async def test_clients_of_partitions_get_their_events_and_learn_how_far_they_are(producer: RunningProducer) -> None:
+    """From the journal and live, and also those whose partitions stand still."""
+    (before,) = publish(producer, "before")
+    publish(producer, *(f"a{number}" for number in range(700)))
+    shares = [frozenset(range(at, 64, 2)) for at in range(2)]
+    asked = [f"{before}&partitions={','.join(map(str, share))}/64" for share in shares]
+    async with reading(producer, before) as plain, reading(producer, asked[0]) as a, reading(producer, asked[1]) as b:
+        assert a.response.headers["unlost-format"] == "partitions"
+        last = (await asyncio.to_thread(publish, producer, "live", "last"))[-1]
+        wanted = [json.loads(await plain.recv()) for _ in range(702)]
+        found: list[dict[str, object]] = []
+        for client, share in zip((a, b), shares, strict=True):
+            arrivals = Arrivals(share)
+            while arrivals.cursor != last:
+                arrived = arrivals.read([await client.recv(decode=False)])
+                found += [json.loads(one.body) | {"cursor": one.cursor} for one in arrived]
+        assert sorted(map(str, found)) == sorted(map(str, wanted))
+    async with reading(producer, f"{last}&partitions=/64") as nobody:
+        (newest,) = await asyncio.to_thread(publish, producer, "newest")
+        arrivals = Arrivals(())
+        assert arrivals.read([await nobody.recv(decode=False)]) == []
+        assert arrivals.cursor == newest
+
+
+async def test_what_is_no_share_is_refused(producer: RunningProducer) -> None:
+    (before,) = publish(producer, "before")
+    with pytest.raises(InvalidStatus) as refused:
+        async with reading(producer, f"{before}&partitions=64/64"):
+            pass
+    assert refused.value.response.status_code == 400
+    assert b"numbers below their count" in refused.value.response.body
 
 
 def listed(producer: RunningProducer) -> list[dict]:

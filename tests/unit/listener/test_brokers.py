@@ -1,5 +1,6 @@
 """Addresses of brokers, and the ids of events that bring none."""
 
+import contextlib
 import json
 import sys
 from typing import Any
@@ -60,16 +61,27 @@ def test_a_missing_extra_is_one_sentence(item: str, library: str, extra: str, mo
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
     nothing: Any = None
-    (build,) = builders(ListenerSettings.load({"source": item}), nothing, lambda: None, nothing)
+    (build,) = builders(ListenerSettings.load({"source": item}), nothing, lambda: None, nothing, nothing)
     with pytest.raises(Misconfigured, match=f"needs the library {library}.*pip install 'unlost.{extra}.'"):
         build(lambda: None)
+
+
+@pytest.mark.parametrize("partitions", ["on", "off"])
+def test_our_own_stream_in_partitions_keeps_no_order_of_keys(partitions: str) -> None:
+    nothing: Any = None
+    (build,) = builders(ListenerSettings.load({"partitions": partitions}), nothing, lambda: None, nothing, nothing)
+    source = build(lambda: None)
+    assert source.shared == (partitions == "on")
+    check_order("", [source])
+    with pytest.raises(Misconfigured, match="PARTITIONS=off") if source.shared else contextlib.nullcontext():
+        check_order("payload.account", [source])
 
 
 def test_a_stream_of_rabbitmq_is_read_by_all_and_said_to_be_one() -> None:
     nothing: Any = None
 
     def built(item: str) -> Any:
-        (build,) = builders(ListenerSettings.load({"source": item}), nothing, lambda: None, nothing)
+        (build,) = builders(ListenerSettings.load({"source": item}), nothing, lambda: None, nothing, nothing)
         return build(lambda: None)
 
     assert (built("amqp://one/q").shared, built("amqp://one/q?stream=true").shared) == (True, False)
@@ -81,7 +93,7 @@ def test_a_stream_of_jetstream_that_is_read_in_order_is_read_by_all() -> None:
     nothing: Any = None
 
     def built(item: str) -> Any:
-        (build,) = builders(ListenerSettings.load({"source": item}), nothing, lambda: None, nothing)
+        (build,) = builders(ListenerSettings.load({"source": item}), nothing, lambda: None, nothing, nothing)
         return build(lambda: None)
 
     assert (built("nats://one/S").shared, built("nats://one/S?ordered=true").shared) == (True, False)
@@ -112,7 +124,7 @@ NATS = "nats://one/S?durable=d"
 ])  # fmt: skip
 def test_sources_that_would_share_a_cursor_are_refused(items: str, refused: bool) -> None:
     nothing: Any = None
-    builds = builders(ListenerSettings.load({"source": items}), nothing, lambda: None, nothing)
+    builds = builders(ListenerSettings.load({"source": items}), nothing, lambda: None, nothing, nothing)
     names = [build(lambda: None).name for build in builds]
     if not refused:
         check_names(names)

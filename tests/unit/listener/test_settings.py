@@ -55,6 +55,8 @@ from unlost.ops.kit.command import UsageProblem
         ({"port": "70000"}, "--port"),
         ({"port": "x"}, "--port"),
         ({"source_resumes": "maybe"}, "--source-resumes"),
+        ({"partitions": "auto"}, "--partitions"),
+        ({"partitions": "on", "source_resumes": "no"}, "--partitions on"),
         ({"start_from": "never"}, "--start-from"),
         ({"reconnect_first": "0"}, "--reconnect-first"),
         ({"reconnect_first": "9", "reconnect_max": "8"}, "--reconnect-max"),
