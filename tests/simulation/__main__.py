@@ -14,12 +14,12 @@ import os
 import sys
 import time
 
-from tests.simulation.hunt import hunt
+from tests.simulation.hunt import KINDS, hunt
 from tests.simulation.mutations import MUTATIONS, mutated
 from tests.simulation.order_mutations import ORDER_MUTATIONS
-from tests.simulation.ordered import ordered
+from tests.simulation.partition_mutations import PARTITION_MUTATIONS
 from tests.simulation.run import run
-from tests.simulation.schedule import Schedule, schedule
+from tests.simulation.schedule import Schedule
 from tests.simulation.shrink import shrink
 
 
@@ -34,14 +34,22 @@ def main() -> int:
     parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and print every step")
     parser.add_argument("--drop", nargs="*", default=[], metavar="NAME", help="what to leave out of it")
     parser.add_argument(
-        "--mutate", default="", choices=["", *MUTATIONS, *ORDER_MUTATIONS], help="build this mistake in", metavar="NAME"
-    )
-    parser.add_argument("--ordered", action="store_true", help="schedules of the ordered kind: events with keys")
+        "--mutate", default="", choices=["", *MUTATIONS, *ORDER_MUTATIONS, *PARTITION_MUTATIONS],
+        help="build this mistake in", metavar="NAME",
+    )  # fmt: skip
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
+        "--ordered", dest="kind", action="store_const", const="ordered", default="usual",
+        help="schedules of the ordered kind: events with keys",
+    )  # fmt: skip
+    kinds.add_argument(
+        "--partitioned", dest="kind", action="store_const", const="partitioned",
+        help="schedules of the partitioned kind: each listener reads a share of the stream",
+    )  # fmt: skip
     options = parser.parse_args()
-    kind = ordered if options.ordered else schedule
     with mutated(options.mutate):
         if options.replay is not None:
-            return replay(kind(options.replay).without(options.drop))
+            return replay(KINDS[options.kind](options.replay).without(options.drop))
         return search(options)
 
 
@@ -71,13 +79,14 @@ def search(options: argparse.Namespace) -> int:
                 f"{done:,} of {options.schedules:,} schedules, {rate:,.0f}/s, {found} found", end=end, file=sys.stderr
             )
 
-    mistake = (" --ordered" if options.ordered else "") + (f" --mutate {options.mutate}" if options.mutate else "")
+    kind = "" if options.kind == "usual" else f" --{options.kind}"
+    mistake = kind + (f" --mutate {options.mutate}" if options.mutate else "")
     for finding in hunt(
-        options.seed, options.schedules, jobs=options.jobs, mutation=options.mutate, in_order=options.ordered,
+        options.seed, options.schedules, jobs=options.jobs, mutation=options.mutate, kind=options.kind,
         progress=progress,
     ):  # fmt: skip
         found += 1
-        plan = (ordered if options.ordered else schedule)(finding.seed)
+        plan = KINDS[options.kind](finding.seed)
         dropped = shrink(plan, lambda smaller: bool(run(smaller).broken))
         print(f"\nseed {finding.seed}: {finding.broken}")
         drop = f" --drop {' '.join(dropped)}" if dropped else ""

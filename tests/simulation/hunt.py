@@ -9,10 +9,13 @@ import msgspec
 
 from tests.simulation.mutations import mutated
 from tests.simulation.ordered import ordered
+from tests.simulation.partitioned import partitioned
 from tests.simulation.run import run
 from tests.simulation.schedule import schedule
 
 CHUNK = 50
+KINDS = {"usual": schedule, "ordered": ordered, "partitioned": partitioned}
+"""The kinds of schedules, and what makes one from a seed."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -22,12 +25,12 @@ class Finding(msgspec.Struct, frozen=True):
     broken: str
 
 
-def try_seeds(seeds: range, mutation: str = "", *, in_order: bool = False) -> list[Finding]:
+def try_seeds(seeds: range, mutation: str = "", *, kind: str = "usual") -> list[Finding]:
     """Run these seeds in this process. Returns the findings."""
     findings = []
     with mutated(mutation):
         for seed in seeds:
-            verdict = run((ordered if in_order else schedule)(seed))
+            verdict = run(KINDS[kind](seed))
             _collect()
             if verdict.broken:
                 findings.append(Finding(seed, verdict.broken))
@@ -46,7 +49,7 @@ def hunt(
     *,
     jobs: int,
     mutation: str = "",
-    in_order: bool = False,
+    kind: str = "usual",
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Finding]:
     """Run ``count`` schedules from seed ``first``. Yields findings, and reports how many schedules are done."""
@@ -54,7 +57,7 @@ def hunt(
     with multiprocessing.get_context("spawn").Pool(jobs, gc.disable) as pool:
         done = 0
         for chunk, findings in zip(
-            chunks, pool.imap(partial(try_seeds, mutation=mutation, in_order=in_order), chunks), strict=True
+            chunks, pool.imap(partial(try_seeds, mutation=mutation, kind=kind), chunks), strict=True
         ):
             done += len(chunk)
             progress(done)  # before findings are yielded: the caller may stop at one

@@ -13,6 +13,8 @@ class Entry(msgspec.Struct, frozen=True):
 
     serial: int
     frame: bytes
+    body: bytes
+    cursor: str
 
 
 class Copy(msgspec.Struct, frozen=True):

@@ -51,6 +51,7 @@ from unlost.listener.core.facts import (
 )
 from unlost.listener.pipeline.peers.segments import Segment
 from unlost.listener.ports.dead_letters import Burial
+from unlost.listener.source.stream.partitions import COUNT, partition_of
 
 if TYPE_CHECKING:
     from tests.simulation.listener import Start
@@ -313,6 +314,13 @@ class Law(Hooks):
                 self.world.break_law(f"the cursor moved to {cursor}, and event {serial} is not settled")
         if old is not None and histories.leaves(old, cursor):
             self.world.break_law(f"the cursor moved from {old}, which the journal has, to {cursor}")
+
+    def partition_moved(self, row: str, cursor: str) -> None:
+        """A partition's cursor passes nothing of that partition that is not settled."""
+        for serial in self.histories.up_to(cursor):
+            of_it = row.endswith(f"#{partition_of(self.frames[serial - 1])}/{COUNT}")
+            if of_it and serial not in self.histories.forgiven and not self.is_settled(serial):
+                self.world.break_law(f"{row} moved to {cursor}, and event {serial} is not settled")
 
     def cursor_arrived(self, *, resumes: bool) -> bool:
         """Whether the group's cursor is at the end of the journal."""

@@ -107,7 +107,7 @@ class Settings(ListenerSettings):
 
 @functools.cache
 def settings_of(
-    name: str, work: str, peer_wait: float, workers: int, order_by: str, after_letter: str
+    name: str, work: str, peer_wait: float, workers: int, order_by: str, after_letter: str, partitions: str
 ) -> ListenerSettings:
     """Short times, so that a run is short. Their order is that of the defaults."""
     given = {
@@ -117,7 +117,7 @@ def settings_of(
         "reconnect_first": 0.2, "reconnect_max": 1.0,
         "ws_url": "ws://source/", "shutdown_timeout": 1.0, "peer_wait": peer_wait,
         "handle_concurrency": workers, "order_by": order_by, "order_after_letter": after_letter,
-        "effect_hosts": "receiver.test", "effect_first": 0.2, "effect_max": 1.0,
+        "partitions": partitions, "effect_hosts": "receiver.test", "effect_first": 0.2, "effect_max": 1.0,
         "effect_attempts": 50, "effect_timeout": 1.0,
     }  # fmt: skip
     return Settings.load({key: str(value) for key, value in given.items()})
@@ -285,6 +285,8 @@ class Scene:
         self.law.with_effects = plan.effects
         self.broker = SimulatedBroker(world, self.law) if plan.acks else None
         self.source = self.broker or SimulatedSource(world, self.law, resumes=plan.resumes)
+        if isinstance(self.source, SimulatedSource):
+            self.source.unreachable_for = plan.reads_nothing if len(plan.listeners) > 1 else ""
         self.disks: dict[str, Disk] = {}
         self.happenings = {one.event_id: one for one in reversed(plan.happenings)}
         self.tries: dict[str, int] = {}
@@ -326,6 +328,7 @@ class Start(Process):
             workers_of(scene.plan.seed),
             NO_FIELD if scene.plan.declared else scene.plan.order_by,
             scene.plan.after_letter,
+            "on" if scene.plan.partitions and name != scene.plan.reads_all else "off",
         )
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
         self.healing: SimulatedHealing | OrderedHealing = SimulatedHealing(scene.disk(name), self)

@@ -15,6 +15,7 @@ from tests.simulation import listener as listener_module
 from tests.simulation import postgres as postgres_module
 from tests.simulation.effects import EffectTable
 from tests.simulation.order_mutations import ORDER_MUTATIONS
+from tests.simulation.partition_mutations import PARTITION_MUTATIONS
 from tests.simulation.postgres import PostgresMemory, Row
 from tests.simulation.redis import Record, RedisMemory, SimulatedRedisClaims
 from unlost.listener.app.engine import Engine
@@ -867,7 +868,9 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
 def mutated(name: str) -> Iterator[None]:
     """Build a mistake in. An empty name builds none."""
     with contextlib.ExitStack() as stack:
-        for owner, attribute, change in (MUTATIONS | ORDER_MUTATIONS)[name][1] if name else ():
+        for owner, attribute, change in (
+            {**MUTATIONS, **ORDER_MUTATIONS, **PARTITION_MUTATIONS}[name][1] if name else ()
+        ):
             real = getattr(owner, attribute)
             setattr(owner, attribute, change(real))
             stack.callback(setattr, owner, attribute, real)

@@ -557,6 +557,9 @@ class PostgresMemory:
     def start_cursor(self, source: str, group: str, cursor: str) -> str:
         return self.cursors.setdefault((source, group), cursor)
 
+    def cursors_of(self, sources: Sequence[str], group: str) -> dict[str, str]:
+        return {one: self.cursors[one, group] for one in sources if (one, group) in self.cursors}
+
     def advance_cursor(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:
         if store is not None and not (
             (store.generation, store.incarnation) == (self.generation, self.incarnation())
@@ -566,13 +569,19 @@ class PostgresMemory:
         old = self.cursors.get((source, group))
         if old is None or moves_on(old, cursor):
             self.cursors[source, group] = cursor
-            self.hooks.cursor_moved(old, cursor)
+            self._moved(source, old, cursor)
         return self.cursors[source, group]
+
+    def _moved(self, source: str, old: str | None, cursor: str) -> None:
+        if "#" in source:
+            self.hooks.partition_moved(source, cursor)
+        else:
+            self.hooks.cursor_moved(old, cursor)
 
     def reset_cursor(self, source: str, group: str, old: str, new: str) -> str:
         if self.cursors.get((source, group)) == old:
             self.cursors[source, group] = new
-            self.hooks.cursor_moved(old, new)
+            self._moved(source, old, new)
         return self.cursors.get((source, group), new)
 
 

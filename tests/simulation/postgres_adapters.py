@@ -174,6 +174,10 @@ class SimulatedCursors:
     async def read(self, source: str, group: str) -> str | None:
         return await self._session.ask("cursor read", lambda: self._session.memory.cursors.get((source, group)))
 
+    async def read_all(self, sources: Sequence[str], group: str) -> Mapping[str, str]:
+        memory = self._session.memory
+        return await self._session.ask("cursors read", lambda: memory.cursors_of(sources, group))
+
     async def advance(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:
         memory = self._session.memory
         what = f"cursor -> {cursor}"

@@ -90,6 +90,12 @@ class Schedule(msgspec.Struct, frozen=True):
     acks: bool = False
     """Whether the source is a broker, which gives each message to one listener until it is acknowledged."""
 
+    partitions: bool = False
+    """Whether each listener reads a share of the stream."""
+    reads_all: str = ""
+    """The listener that reads all nevertheless."""
+    reads_nothing: str = ""
+    """The listener that never reaches the source."""
     effects: bool = False
     """Whether the handler of each event records an effect."""
 

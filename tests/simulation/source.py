@@ -19,9 +19,13 @@ from websockets.exceptions import ConnectionClosedError
 
 from tests.simulation.hooks import Hooks
 from tests.simulation.journal import Copy, Entry, Journal
+from tests.simulation.partitioned import asked_share, message_of
 from tests.simulation.world import AFTERLIFE, Process, World
+from unlost.listener.source.stream.envelope import split
+from unlost.listener.source.stream.partitions import partition_of
 from unlost.listener.source.websocket.connection import WebSocketOptions
 from unlost.producer.journal.timelines import Start
+from unlost.producer.stream.partitions import Share
 
 LATENCY = 0.002
 
@@ -39,6 +43,8 @@ class SimulatedConnection:
         self.read_up_to = 0
         self.sent_up_to = 0
         self.received = 0
+        self.share: Share | None = None
+        """The partitions of which it is sent the events."""
         self._source = source
         self._frames: deque[tuple[int, Entry]] = deque()
         self._reader: asyncio.Future[None] | None = None
@@ -47,7 +53,8 @@ class SimulatedConnection:
         if self.close_code is None:
             self.received += len(entry.frame)
             self._frames.append((number, entry))
-            self._source.hooks.frame_arrived(self.process, entry.serial)
+            if self.carries(entry):
+                self._source.hooks.frame_arrived(self.process, entry.serial)
             self._tell()
 
     def abort(self) -> None:
@@ -69,10 +76,20 @@ class SimulatedConnection:
         taken: list[bytes] = []
         while self._frames and (not taken or (len(taken) < most and size > 0)):
             self.read_up_to, entry = self._frames.popleft()
-            self._source.hooks.frame_read(self.process, entry.serial)
-            taken.append(entry.frame)
+            if self.carries(entry):
+                self._source.hooks.frame_read(self.process, entry.serial)
+            taken.append(self._message(self.read_up_to, entry))
             size -= len(entry.frame)
         return taken
+
+    def carries(self, entry: Entry) -> bool:
+        """Whether this client is sent an entry."""
+        return self.share is None or partition_of(entry.body) in self.share.partitions
+
+    def _message(self, number: int, entry: Entry) -> bytes:
+        if self.share is None:
+            return entry.frame
+        return message_of(self.share, entry.cursor[: entry.cursor.rfind(".") + 1], number, entry.body)
 
     async def send(self, message: str) -> None:
         if self.close_code is not None:
@@ -97,6 +114,8 @@ class SimulatedSource:
         self.hooks = hooks
         self.resumes = resumes
         self.state = "up"
+        self.unreachable_for = ""
+        """The listener that never reaches it."""
         self.journal = Journal()
         self._accepted = 0
         self._connections: list[SimulatedConnection] = []
@@ -112,7 +131,8 @@ class SimulatedSource:
         if self.resumes:
             frame = b'%b,"cursor":"%b"}' % (frame[:-1], self.journal.timelines.cursor(number).encode())
         self._accepted += 1
-        self.journal.entries.append(Entry(self._accepted, frame))
+        body, cursor = split([frame]).bodies[0], self.journal.timelines.cursor(number)
+        self.journal.entries.append(Entry(self._accepted, frame, body, cursor))
         for connection in self._connections:
             self._send(connection, number)
         return frame
@@ -161,10 +181,10 @@ class SimulatedSource:
         @contextlib.asynccontextmanager
         async def opened(url: str, options: WebSocketOptions) -> AsyncIterator[SimulatedConnection]:
             await self._pause(process)
-            if self.state != "up":
+            if self.state != "up" or process.name == self.unreachable_for:
                 raise ConnectionRefusedError("the source is down")
             after = parse_qs(urlsplit(url).query).get("after")
-            connection = self._accept(process, after[0] if after and self.resumes else None)
+            connection = self._accept(process, after[0] if after and self.resumes else None, asked_share(url))
             try:
                 yield connection
             finally:
@@ -174,7 +194,7 @@ class SimulatedSource:
 
         return opened
 
-    def _accept(self, process: Process, after: str | None) -> SimulatedConnection:
+    def _accept(self, process: Process, after: str | None, share: Share | None) -> SimulatedConnection:
         journal, headers = self.journal, Headers()
         start = Start(journal.newest, is_known=True) if after is None else journal.start_after(after)
         if self.resumes:
@@ -184,7 +204,10 @@ class SimulatedSource:
             self.hooks.reads_after(process, after)
             if not start.is_known:
                 headers["unlost-gap"] = after
+        if share is not None:
+            headers["unlost-format"] = "partitions"
         connection = SimulatedConnection(process, headers, self)
+        connection.share = share
         connection.read_up_to = connection.sent_up_to = start.number
         self._connections.append(connection)
         self.world.note(

@@ -56,7 +56,7 @@ from unlost.ops.kit.command import UsageProblem
         ({"port": "x"}, "--port"),
         ({"source_resumes": "maybe"}, "--source-resumes"),
         ({"partitions": "auto"}, "--partitions"),
-        ({"partitions": "on", "source_resumes": "no"}, "--partitions on"),
+        ({"partitions": "on", "source_resumes": "no"}, "--partitions"),
         ({"start_from": "never"}, "--start-from"),
         ({"reconnect_first": "0"}, "--reconnect-first"),
         ({"reconnect_first": "9", "reconnect_max": "8"}, "--reconnect-max"),
