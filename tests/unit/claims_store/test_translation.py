@@ -101,7 +101,7 @@ def test_the_number_at_the_end_of_a_cursor(cursor: str, ordinal: int | None) -> 
 
 def test_statements_are_found_by_name() -> None:
     found = statements("unlost.listener.store.postgres", "cursors.sql")
-    assert set(found) == {"start", "read", "read_in", "advance", "reset"}
+    assert set(found) == {"start", "read", "read_all", "read_in", "advance", "reset"}
 
 
 @pytest.mark.parametrize(
