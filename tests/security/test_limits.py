@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from tests.end_to_end.producer.conftest import RunningProducer
 from tests.security.conftest import Tokens
 
-PACE, SECONDS, FLOODERS, ROUNDS = 0.02, 0.5, 12, 6
+PACE, SECONDS, FLOODERS = 0.02, 0.5, 12
 LINES = b"".join(b'{"event_id":"%%s-%d","payload":{}}\n' % number for number in range(1_000))
 
 
@@ -65,19 +65,14 @@ async def test_an_identity_opens_so_many_streams_and_no_more(guarded: RunningPro
 
 
 async def test_one_that_floods_leaves_others_their_rate(guarded: RunningProducer, tokens: Tokens):
-    """The best of some rounds counts: in one of them, other work of the machine may take what the flood leaves."""
-    shares: list[float] = []
     async with client(guarded) as flooding, client(guarded) as paced:
-        while max(shares, default=0.0) < 0.8 and len(shares) < ROUNDS:
-            alone = await published(paced, tokens, f"alone-{len(shares)}")
-            async with asyncio.TaskGroup() as group:
-                floods = [
-                    group.create_task(flood(flooding, tokens, f"{len(shares)}-{number}")) for number in range(FLOODERS)
-                ]
-                shares.append(await published(paced, tokens, f"beside-{len(shares)}") / max(alone, 1))
-                for one in floods:
-                    one.cancel()
-    assert max(shares) >= 0.8, shares
+        alone = await published(paced, tokens, "alone")
+        floods = [asyncio.create_task(flood(flooding, tokens, number)) for number in range(FLOODERS)]
+        beside = await published(paced, tokens, "beside")
+        for one in floods:
+            one.cancel()
+        await asyncio.gather(*floods, return_exceptions=True)
+    assert beside >= 0.8 * alone, f"{beside} instead of {alone}"
 
 
 def client(guarded: RunningProducer) -> httpx.AsyncClient:
@@ -104,9 +99,9 @@ async def published(client: httpx.AsyncClient, tokens: Tokens, name: str) -> int
     return sum([task.result() for task in done])
 
 
-async def flood(client: httpx.AsyncClient, tokens: Tokens, name: str) -> None:
+async def flood(client: httpx.AsyncClient, tokens: Tokens, number: int) -> None:
     turn = 0
     while True:
         turn += 1
-        lines = LINES.replace(b"%s", b"flood-%b-%d" % (name.encode(), turn))
+        lines = LINES.replace(b"%s", b"flood-%d-%d" % (number, turn))
         await client.post("/publish/batch", content=lines, headers=tokens.bearer("flood"))
