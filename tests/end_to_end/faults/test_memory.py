@@ -28,7 +28,7 @@ GIANT_SHA256 = "b317a36461aaecf3bd9ce35f90cfa0c05425a25b3319e0ad61648a69720b271b
 EMPTY, EMPTIES = b"\x81\0", 3_000_000
 UNREAD = 256 * 1024
 """Bytes that wait in the kernel. While it is read, all that waits is read at once, up to as much."""
-LOOKS = 20
+LOOKS = 10
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
