@@ -29,7 +29,7 @@ TABLES: tuple[tuple[str, type[Table]], ...] = (
     ("ack", Ack),
     ("url_from", UrlFrom),
     ("backfill", Backfill),
-    ("connection", ConnectionTable),
+    ("wire", ConnectionTable),
 )
 
 HEAD = """# Profiles

@@ -5,6 +5,7 @@ page never becomes dead letters. An item without an id among valid ones does.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -157,7 +158,9 @@ def _mapping(profile: Profile, given: Backfill, by: str | None) -> ProfileMappin
     own["sequence"] = _numbers(profile, given)
     without: dict[str, Any] = {"reply": [], "open": [], "stop_on": [], "keep": [], "drop": [], "strip": ""}
     none = dict.fromkeys(("heartbeat", "again", "ack", "cursor", "resume", "decode"))
-    return ProfileMapping(profile.model_copy(update={**own, **without, **none, "lines": given.lines}))
+    # An answer is read in a thread, and its events are taken in parts.
+    answers = profile.model_copy(update={**own, **without, **none, "lines": given.lines})
+    return ProfileMapping(answers, most=math.inf)
 
 
 def _numbers(profile: Profile, given: Backfill) -> SequenceTable | None:

@@ -40,17 +40,21 @@ from unlost.listener.source.feed.unpacking import UnpackError, unpacker_of
 
 SHOWN = 200
 """How many bytes of a message an error quotes."""
+LEAST_BYTES = 100
+"""A message may carry as many events as the largest one has times so many bytes. Each costs time and memory."""
 
 
 class ProfileMapping:
     """A profile, ready to read messages. It remembers only the last values that heartbeats and openings need."""
 
-    def __init__(self, profile: Profile, *, max_bytes: int = 1024 * 1024) -> None:
+    def __init__(self, profile: Profile, *, max_bytes: int = 1024 * 1024, most: float | None = None) -> None:
+        """``most``: how many events one message may carry, if not as many as ``LEAST_BYTES`` says."""
         self._profile = profile
         self.read: Callable[[bytes], Iterable[Action]] = (
             self._read_packed if profile.decode or profile.lines else self._read
         )
         """Returns what a message becomes; nothing for a control message."""
+        self._most = max_bytes // LEAST_BYTES if most is None else most
         whole = Slots()
         self._unpack = unpacker_of(profile.decode, max_bytes) if profile.decode else None
         self._lines = profile.lines
@@ -88,8 +92,15 @@ class ProfileMapping:
                 return (Refused(message, str(error)),)
         if not self._lines:
             return self._read(message)
-        lines = [line.strip() for line in message.split(b"\n")]
-        return [action for line in lines if line for action in self._read(line)]
+        actions: list[Action] = []
+        for line in message.split(b"\n"):
+            actions += self._read(line.strip()) if line.strip() else ()
+            if len(actions) > self._most:
+                return (self._too_many(message),)
+        return actions
+
+    def _too_many(self, message: bytes) -> Refused:
+        return Refused(message, f"the message carries more than {self._most:,} events")
 
     def remembered(self) -> Mapping[Path, Any]:
         """Return the last values at the paths that messages to the feed need."""
@@ -152,6 +163,9 @@ class ProfileMapping:
             return
         if elements is None:
             actions.append(Refused(text, f"no array stands at {self._profile.each}"))
+            return
+        if len(elements) > self._most:
+            actions.append(self._too_many(text))
             return
         if self._item.numbers_whole and (number := self._item.numbered(values, values)) is not None:
             actions.append(Numbered(number))

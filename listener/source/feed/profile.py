@@ -177,7 +177,9 @@ class Profile(Table):
     heartbeat: Heartbeat | None = Field(None, description="message that is sent at an interval")
     keep: When = Field([], description="condition on messages with events; all others are control, never stored")
     drop: When = Field([], description="condition on control messages, which are never stored")
-    each: PathOfEach | None = Field(None, description="path of the events in one message")
+    each: PathOfEach | None = Field(
+        None, description="path of the events in one message; one of more than 10,000 or so becomes a letter as it is"
+    )
     lines: bool = Field(False, description="whether each line of a message is a message of its own")
     strip: str = Field("", description="text before the JSON of a message; it is cut off")
     decode: Literal["gzip", "zlib", "deflate", "zstd"] | None = Field(None, description="how messages are compressed")
