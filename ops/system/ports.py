@@ -23,26 +23,31 @@ def free_port() -> int:
 
     A socket for datagrams with the same number reserves it: servers do not use these, and it ends with its process.
     """
-    while True:
-        port = _anywhere.choice(OURS)
-        if port in _given or (reservation := _reserved(port)) is None:
-            continue
-        if not is_free(port):
-            reservation.close()
-            continue
-        _given.add(port)
-        _held.append(reservation)
-        if len(_held) > HELD:
-            _held.popleft().close()
-        return port
+    while not _taken(port := _anywhere.choice(OURS)):
+        pass
+    return port
 
 
 def free_row(count: int) -> int:
-    """The first of so many free ports in a row."""
+    """The first of so many ports in a row, each as ``free_port`` finds one."""
     while True:
         first = free_port()
-        if first + count in OURS and all(map(is_free, range(first + 1, first + count))):
+        if first + count in OURS and all(map(_taken, range(first + 1, first + count))):
             return first
+
+
+def _taken(port: int) -> bool:
+    """Reserve a port, if it is free and was given to nobody."""
+    if port in _given or (reservation := _reserved(port)) is None:
+        return False
+    if not is_free(port):
+        reservation.close()
+        return False
+    _given.add(port)
+    _held.append(reservation)
+    if len(_held) > HELD:
+        _held.popleft().close()
+    return True
 
 
 @atexit.register

@@ -44,8 +44,13 @@ def test_few_reservations_are_kept() -> None:
         another.bind((LOOPBACK, first))
 
 
-def test_a_row_of_ports_is_free() -> None:
+def test_each_port_of_a_row_is_reserved_and_a_server_can_have_it() -> None:
     first = free_row(4)
     for port in range(first, first + 4):
+        with socket.socket(type=socket.SOCK_DGRAM) as another, pytest.raises(OSError, match="in use"):
+            another.bind((LOOPBACK, port))
         with socket.socket() as server:
+            server.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # as servers do: a connection may have ended there
             server.bind((LOOPBACK, port))
