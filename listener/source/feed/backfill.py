@@ -16,9 +16,9 @@ from unlost.listener.source.feed.calls import Call, CallRefused, TooLarge
 from unlost.listener.source.feed.gaps import divided, missing_numbers
 from unlost.listener.source.feed.hook import Action, FeedEvent, FetchedInPart, Fetching, NotFetchable, Refused
 from unlost.listener.source.feed.mapping import ProfileMapping
-from unlost.listener.source.feed.paths import Fields, path_of
+from unlost.listener.source.feed.paths import Fields, begins_at_the_whole, path_of
 from unlost.listener.source.feed.profile import Backfill, Profile, SequenceTable
-from unlost.listener.source.feed.slots import BAD_JSON, WHOLE_MESSAGE
+from unlost.listener.source.feed.slots import BAD_JSON
 from unlost.listener.source.feed.templates import in_address, in_json, template_of
 
 POINTLESS = (400, 404, 405, 410, 414, 422)
@@ -166,7 +166,7 @@ def _mapping(profile: Profile, given: Backfill, by: str | None) -> ProfileMappin
 def _numbers(profile: Profile, given: Backfill) -> SequenceTable | None:
     """Return where the number of an event stands in an answer: where it stands in the feed's events, by default."""
     at = given.at or (profile.sequence.at if profile.sequence is not None else None)
-    return None if at is None or at.startswith(WHOLE_MESSAGE) else SequenceTable.model_validate({"at": at})
+    return None if at is None or begins_at_the_whole(at) else SequenceTable.model_validate({"at": at})
 
 
 def _read(mapping: ProfileMapping, body: bytes) -> list[Action]:

@@ -6,7 +6,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from unlost.listener.core.order_key import PATH
 from unlost.listener.source.feed.conditions import condition_of
+from unlost.listener.source.feed.secrets import secret_in
 from unlost.listener.source.feed.paths import EACH, path_of
 from unlost.listener.source.feed.templates import identifier_of, template_of
 
@@ -20,7 +22,7 @@ LONGEST_SECONDS = 7 * 86400
 
 
 def _path(text: str) -> str:
-    if EACH in path_of(text.removeprefix("$.")):
+    if EACH in path_of(text):
         raise ValueError("only the path of each may hold [*]")
     return text
 
@@ -39,6 +41,18 @@ def _identifier(text: str) -> str:
 
 def _template(text: str) -> str:
     template_of(text)
+    return _body(text)
+
+
+def _body(text: str) -> str:
+    if (name := secret_in(text)) is not None:
+        raise ValueError(f"the field {name} holds a secret; write ${{NAME}} in its place")
+    return text
+
+
+def _key(text: str) -> str:
+    if not re.fullmatch(PATH, text):
+        raise ValueError("must be a path in the event, as payload.account_id")
     return text
 
 
@@ -98,6 +112,8 @@ def _code_or_condition(given: Any) -> Any:
 PathText = Annotated[str, AfterValidator(_path)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 Message = Annotated[str, AfterValidator(_template)]
+Body = Annotated[str, AfterValidator(_body)]
+PathOfKey = Annotated[str, AfterValidator(_key)]
 When = Annotated[Any, AfterValidator(_condition)]
 Address = Annotated[str, AfterValidator(_address)]
 HeaderTable = Annotated[dict[str, str], AfterValidator(_headers)]

@@ -20,11 +20,11 @@ from unlost.listener.source.feed.hook import (
     Send,
     Stop,
 )
-from unlost.listener.source.feed.paths import EACH, Elements, Path, path_of
+from unlost.listener.source.feed.paths import EACH, Elements, Path, begins_at_the_whole, path_of
 from unlost.listener.source.feed.profile import SHA256, Profile
 from unlost.listener.source.feed.slots import (
     BAD_JSON,
-    WHOLE_MESSAGE,
+    FURTHEST,
     Filling,
     Slots,
     Test,
@@ -210,9 +210,8 @@ class _Item:
         self._number: tuple[bool, int] | None = None
         if profile.sequence is not None:
             at = profile.sequence.at
-            of_whole = at.startswith(WHOLE_MESSAGE)
-            path = path_of(at.removeprefix(WHOLE_MESSAGE))
-            self._number = of_whole, (whole if of_whole else item).slot(path)
+            of_whole = begins_at_the_whole(at)
+            self._number = of_whole, (whole if of_whole else item).slot(path_of(at))
         self.numbers_whole = self._number is not None and (self._number[0] or item is whole)
         """Whether the number belongs to the whole message, not to each event."""
         self._numbers_items = self._number is not None and not (self._number[0] and item is not whole)
@@ -246,7 +245,7 @@ class _Item:
             return None
         of_whole, slot = self._number
         number = (whole if of_whole else values)[slot]
-        if type(number) is not int and (number := number_of(number)) is None:
+        if (type(number) is not int or not -FURTHEST < number < FURTHEST) and (number := number_of(number)) is None:
             return None
         try:
             return "" if self._by is None else self._by(values, whole), number
@@ -258,8 +257,8 @@ def _payload(profile: Profile, item: Slots, whole: Slots) -> tuple[int | None, b
     """Return the index of the payload, and whether it is part of the whole message."""
     if profile.payload is None:
         return None, False
-    if profile.payload.startswith(WHOLE_MESSAGE):
-        return whole.slot(path_of(profile.payload[len(WHOLE_MESSAGE) :]), raw=True), True
+    if begins_at_the_whole(profile.payload):
+        return whole.slot(path_of(profile.payload), raw=True), True
     return item.slot(path_of(profile.payload), raw=True), False
 
 

@@ -1,5 +1,7 @@
 """Paths into JSON text, such as ``data.trades[0].id``, and a reader of the values at many paths. Pure.
 
+The grammar is the same wherever a profile has a path. ``$`` alone, or before a dot or a bracket, is the whole message.
+
 Only what the paths need is decoded; the rest is skipped. A payload is returned as the text that the feed sent. A
 missing value, or one below something that is neither an object nor an array, is ``UNSET``: never an error.
 """
@@ -23,23 +25,40 @@ _ANY = msgspec.json.Decoder(float_hook=str)
 """A fraction keeps its own digits, as text."""
 
 
+_WHOLE = re.compile(r"\$(?=[.\[]|$)\.?")
+_FORM = "a path is written data.trades[0].id"
+
+
 class BadPath(ValueError):
     """A text that is not a path."""
 
 
+def begins_at_the_whole(text: str) -> bool:
+    """Whether a path begins at the whole message, not at an item of it."""
+    return _WHOLE.match(text) is not None
+
+
 def path_of(text: str) -> Path:
-    """Parse a path; the empty one is the whole message."""
+    """Parse a path. ``$`` is the whole message: a path without steps."""
+    if not text:
+        raise BadPath(f"an empty path; {_FORM}")
     steps: list[Step] = []
-    at = 0
+    begin = at = found.end() if (found := _WHOLE.match(text)) else 0
+    if text[begin - 1 : begin] == "." and begin == len(text):
+        raise BadPath(f"{text!r} is no path; {_FORM}")
     while at < len(text):
         found = _STEP.match(text, at)
         if found is None or (found.group().startswith(".") and not steps):
-            raise BadPath(f"{text!r} is no path; a path is written data.trades[0].id")
+            raise BadPath(f"{text!r} is no path; {_FORM}")
         name, quoted, index, each = found.groups()
+        if name == "$":
+            raise BadPath(
+                f'{text!r} holds the name $; write "$" in quotes for a field of that name, or begin with $. for the whole message'
+            )
         steps.append(name or quoted or (EACH if each else int(index)))
         at = found.end()
         if at < len(text) and text[at] not in ".[":
-            raise BadPath(f"{text!r} is no path; a path is written data.trades[0].id")
+            raise BadPath(f"{text!r} is no path; {_FORM}")
     return tuple(steps)
 
 

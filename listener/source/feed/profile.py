@@ -5,16 +5,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from unlost.listener.core.order_key import PATH
 from unlost.listener.source.feed.forms import (
     BY_VARIABLE,
     Address,
     AgainForms,
+    Body,
     CodeOrCondition,
     HeaderTable,
     Identifier,
     Message,
     PathOfEach,
+    PathOfKey,
     PathText,
     Seconds,
     SecondsOrPath,
@@ -100,7 +101,7 @@ class UrlFrom(Table):
     url: Address = Field(description="address of the call")
     method: Literal["GET", "POST"] = Field("POST", description="its method")
     headers: HeaderTable = Field({}, description="its headers")
-    body: str | None = Field(None, description="its body")
+    body: Body | None = Field(None, description="its body")
     at: PathText = Field("url", description="path of the WebSocket address in the answer")
 
 
@@ -190,9 +191,7 @@ class Profile(Table):
         None, description='path or template of its type, or a list; "=text" is a constant'
     )
     payload: PathText | None = Field(None, description="path of its payload; none: the whole event")
-    key: str | None = Field(
-        None, pattern=rf"^{PATH}$", description="path of the key in whose order events are processed, as ORDER_BY"
-    )
+    key: PathOfKey | None = Field(None, description="path of the key in whose order events are processed, as ORDER_BY")
     cursor: PathText | None = Field(None, description="path of the position after which the feed can resume")
     resume: Resume | None = Field(None, description="how the feed is asked to continue after the cursor")
     overlap: int = Field(0, ge=0, description="how much is read again: subtracted from a cursor that is a number")

@@ -14,7 +14,7 @@ from unlost.listener.source.feed.hook import Again, Beat, Missed, Stop
 from unlost.listener.source.feed.losses import failed_code, stopped
 from unlost.listener.source.feed.moves import Moves
 from unlost.listener.source.feed.ready import PendingReceipt, ReadyQueue
-from unlost.listener.source.feed.taking import Order, Taking, acknowledgement, has_events, take_in
+from unlost.listener.source.feed.taking import Order, Taking, acknowledgement, counted_as, has_events, take_in
 
 if TYPE_CHECKING:
     from unlost.listener.source.feed.source import FeedSource
@@ -223,7 +223,7 @@ class FeedSession:
             self._source.counts.events += 1
             connection.delivered = True
             if event.sequence is not None:
-                self._count(connection, event.sequence)
+                self._count(connection, counted_as(event.sequence))
             return ()
         self._keep(connection, taking, len(message))
         for sequence in taking.numbers:

@@ -8,11 +8,10 @@ from msgspec import UNSET
 
 from unlost.listener.source.feed.conditions import Condition, condition_of
 from unlost.listener.source.feed.forms import CONSTANT
-from unlost.listener.source.feed.paths import Fields, Path, path_of
+from unlost.listener.source.feed.paths import Fields, Path, begins_at_the_whole, path_of
 from unlost.listener.source.feed.templates import MissingValue, Template, identifier_of, in_json, template_of, word_of
 
 Values = Sequence[Any]
-WHOLE_MESSAGE = "$."
 
 
 class Slots:
@@ -67,7 +66,7 @@ Word = Callable[[Values, Values], str]
 
 
 def word(text: str, item: Slots, whole: Slots) -> Word:
-    """Bind the path or template of an id or a type. A path that begins with ``$.`` leads from the whole message."""
+    """Bind the path or template of an id or a type. A path that begins with ``$`` leads from the whole message."""
     if text.startswith(CONSTANT):
         constant = text[len(CONSTANT) :]
         return lambda _, __: constant
@@ -76,7 +75,7 @@ def word(text: str, item: Slots, whole: Slots) -> Word:
     if len(parts) == 1 and template.texts == ("", ""):
         return parts[0]
     joined = _joined(template.texts, parts)
-    if len(parts) == 2 and not any(hole.startswith(WHOLE_MESSAGE) for hole in template.holes):
+    if len(parts) == 2 and not any(map(begins_at_the_whole, template.holes)):
         one, other = (item.slot(path_of(hole)) for hole in template.holes)
         return _pair(template.texts, one, other, joined)
     return joined
@@ -99,8 +98,8 @@ def first_of(words: Sequence[Word]) -> Word:
 
 
 def _part(hole: str, item: Slots, whole: Slots) -> Word:
-    if hole.startswith(WHOLE_MESSAGE):
-        slot = whole.slot(path_of(hole[len(WHOLE_MESSAGE) :]))
+    if begins_at_the_whole(hole):
+        slot = whole.slot(path_of(hole))
         return lambda _, message: word_of(message[slot], hole)
     slot = item.slot(path_of(hole))
 
@@ -137,10 +136,14 @@ def _joined(texts: Sequence[str], parts: Sequence[Word]) -> Word:
     return joined
 
 
+FURTHEST = 10**18
+"""Numbers are nearer to zero than this: differences of larger ones are no numbers of PostgreSQL."""
+
+
 def number_of(value: Any) -> int | None:
     """Return a whole number, even if it was sent as text; None for anything else."""
     if type(value) is int:
-        return value
+        return value if -FURTHEST < value < FURTHEST else None
     if type(value) is str and 0 < len(value) <= 18 and value.isascii() and value.isdigit():
         return int(value)
     return None

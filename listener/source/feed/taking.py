@@ -1,5 +1,6 @@
 """The result of reading one message of a feed: bodies in our envelope, and orders to the connection. Pure."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, assert_never
 
@@ -23,6 +24,18 @@ from unlost.listener.source.feed.hook import (
 
 Order = Beat | Again | Stop | Missed
 """An order to the connection."""
+LONGEST_NAME = 200
+"""How many characters the name of what is counted may have. Many are kept, and gaps and pages show them."""
+_HASH = 16
+
+
+def counted_as(sequence: tuple[str, int]) -> tuple[str, int]:
+    """Shorten the name of what is counted, if it is very long. Different names stay different."""
+    by, number = sequence
+    if len(by) <= LONGEST_NAME:
+        return sequence
+    digest = hashlib.sha256(by.encode(errors="surrogatepass")).hexdigest()[:_HASH]
+    return f"{by[: LONGEST_NAME - _HASH - 1]}…{digest}", number
 
 
 class Taking(msgspec.Struct):
@@ -43,7 +56,7 @@ class Taking(msgspec.Struct):
                 self.bodies.append(body_of(action))
                 self.cursors.append(action.cursor)
                 if action.sequence is not None:
-                    self.numbers.append(action.sequence)
+                    self.numbers.append(counted_as(action.sequence))
             case Refused():
                 self.refused += 1
                 self.bodies.append(refused_body(action))
@@ -51,7 +64,7 @@ class Taking(msgspec.Struct):
             case Send():
                 self.sends.append(action.text)
             case Numbered():
-                self.numbers.append(action.sequence)
+                self.numbers.append(counted_as(action.sequence))
             case Receipt():
                 if self.receipt is not None:
                     raise ValueError("one message has two receipts")

@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from unlost.listener.source.feed.paths import BadPath, Path, path_of
 
-_HOLE = re.compile(r'\{((?:\$\.)?[A-Za-z_\[][\w.\[\]"-]*)\}')
+_HOLE = re.compile(r'\{((?:\$\.|\$(?=\[))?[A-Za-z_\[][\w.\[\]"-]*)\}')
 
 
 class MissingValue(ValueError):

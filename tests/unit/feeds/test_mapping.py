@@ -237,11 +237,11 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3),
     max_leaves=12,
 )
-PATHS = ["a", "a.b", "a.b.c", "a[0]", "a[1].b", "b", "c.a", "[0].a", "[0]", ""]
+PATHS = ["a", "a.b", "a.b.c", "a[0]", "a[1].b", "b", "c.a", "[0].a", "[0]", "$", "$.a.b", "$[1]"]
 
 
 @settings(deadline=None, max_examples=60)
-@given(json_values, st.lists(st.sampled_from(PATHS), min_size=1, unique=True), st.sets(st.integers(0, 9)))
+@given(json_values, st.lists(st.sampled_from(PATHS), min_size=1, unique=True), st.sets(st.integers(0, 11)))
 def test_fields_are_what_walking_through_the_decoded_message_finds(value: object, texts: list[str], raw: set[int]):
     encoded = msgspec.json.encode(value)
     found = Fields([path_of(text) for text in texts], raw).read(encoded)
@@ -266,3 +266,33 @@ def test_elements_are_never_an_error(value: object):
     for path in ("a[*]", "[*]", "a[*].b[*]", "a[*].b"):
         found = Elements(path_of(path)).of(msgspec.json.encode(value))
         assert found is None or all(msgspec.json.decode(one) is not ... for one in found)
+
+
+WHOLE = {"a": {"b": "x"}, "kind": "k", "n": 7, "t": 1, "list": [{"i": 1}, {"i": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ('ack = \'{"id":"{$.a.b}"}\'', Receipt('{"id":"x"}')),
+        ('reply = [{ when = { "$.kind" = "k" }, send = "{$.n}" }]', Send("7")),
+        ('heartbeat = { every = "$.n", send = "x" }', Beat(7)),
+        ('again = { when = { "$.kind" = "k" }, url = "$.a.b" }', Again(f"the feed sent {json.dumps(WHOLE)}", "x")),
+    ],
+)
+def test_a_path_that_begins_at_the_whole_message_is_written_in_the_same_way_everywhere(text: str, sent: Action):
+    assert sent in read(f'id = "$.a.b"\n{text}', WHOLE)
+
+
+def test_conditions_and_arrays_begin_at_the_whole_message_too():
+    of_items = 'each = "$.list[*]"\nid = "{$.a.b}:{i}"\nkeep = { "$.kind" = "k" }\npayload = "$.a"'
+    assert bodies(of_items, WHOLE) == [{"event_id": f"x:{i}", "payload": {"b": "x"}} for i in (1, 2)]
+    assert bodies('id = "$[1].i"\npayload = "$"', [0, {"i": 1}]) == [{"event_id": "1", "payload": [0, {"i": 1}]}]
+    assert bodies("id = '\"$\".id'", {"$": {"id": 3}}) == [{"event_id": "3", "payload": {"$": {"id": 3}}}]
+
+
+@pytest.mark.parametrize("number", [10**18, -(10**18), 10**400])
+def test_a_number_that_no_gap_can_have_is_none(number: int):
+    (event,) = read('id = "id"\nsequence = { at = "n" }', {"id": 1, "n": number})
+    assert isinstance(event, FeedEvent)
+    assert event.sequence is None

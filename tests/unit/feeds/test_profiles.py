@@ -114,6 +114,25 @@ WRONG = [
     ("[wire]\nproxy = 'proxy:8080'", "wire.proxy: must begin with"),
     ("[wire]\nkey = '/etc/key.pem'", "wire: key is given without cert"),
     ("[wire]\ncompression = 'brotli'", "wire.compression: input should be a valid boolean"),
+    *[(text, "an empty path; a path is written data.trades[0].id") for text in (
+        "resume = { query = 'c' }\ncursor = ''", "payload = ''",
+        "sequence = { at = '' }", "keep = { '' = 1 }", "again = { type = 'x', url = '' }", "type = ''", "id = ''",
+    )],
+    *[(text, "holds the name $; write \"$\" in quotes for a field of that name, or begin with $.") for text in (
+        "keep = { 'a.$' = 1 }", "id = 'a.$'", "type = 'a.$.b'", "payload = '$x.$'", "sequence = { at = '$.$' }",
+    )],
+    ("key = '$.payload.id'", "key: must be a path in the event, as payload.account_id"),
+    *[(text, f"{at}: the field {name} holds a secret; write ${{NAME}} in its place") for text, at, name in (
+        ("open = [{ send = '{\"type\":\"login\",\"access_token\":\"abc\"}' }]", "open[0].send", "access_token"),
+        ("open = ['{\"auth\":{\"password\" : \"abc\"}}']", "open[0].send", "password"),
+        ("open = ['{\"apiKey\":\"${KEY:-abc}\"}']", "open[0].send", "apiKey"),
+        ("reply = [{ when = 'a', send = '{\"signature\":\"ab{x}\"}' }]", "reply[0].send", "signature"),
+        ("heartbeat = { every = 3, send = '{\"secret\":\"abc\"}' }", "heartbeat.send", "secret"),
+        ("cursor = 't'\nresume = { message = '{\"api_key\":\"abc\",\"t\":{cursor}}' }", "resume.message", "api_key"),
+        ("ack = '{\"jwt\":\"abc\",\"id\":\"{id}\"}'", "ack.send", "jwt"),
+        (f"{FROM}body = 'grant=x&client_secret=abc'", "url_from.body", "client_secret"),
+        ("backfill = { url = 'https://x/', body = '{\"passphrase\":\"abc\"}' }", "backfill.body", "passphrase"),
+    )],
     ("reply = [{ when = 'a', send = '${NOWHERE}' }]", "reply[0].send: the environment variable NOWHERE is not set"),
     ("[wire]\nheaders = { A = 'file:/nowhere/at/all' }", "wire.headers.A: /nowhere/at/all cannot be read"),
 ]  # fmt: skip
@@ -228,3 +247,14 @@ def test_shipped_profiles_say_in_their_first_sentence_what_they_read(name: str):
 
 def test_the_names_are_those_of_the_documentation():
     assert len(names()) == 14
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        '{"token":"${TOKEN}"}', '{"token":"Bearer ${TOKEN:-}"}', '{"next_token":"{next}"}', '{"token":""}',
+        '{"token_type":"bearer","max_tokens":5,"type":"token"}', "token please", '{"token":null,"x":"abc"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_in_a_message_is_not_taken_for_one(send: str):
+    assert parse(f"{GOOD}reply = [{{ when = 'a', send = '{send}' }}]", "feed.toml", {"TOKEN": "abc"})

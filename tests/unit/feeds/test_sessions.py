@@ -358,3 +358,18 @@ async def _send_all(client: ServerConnection, messages: list[str]) -> None:
     with contextlib.suppress(ConnectionClosed):
         for message in messages:
             await client.send(message)
+
+
+async def test_a_long_name_of_numbers_is_shortened_and_stays_apart_from_others():
+    text = 'id = "{by}:{n}"\nsequence = { by = "by", at = "n" }'
+    async with serving() as server:
+        source = source_of(text, server)
+        async with opened(source) as session:
+            client = await server.clients.get()
+            for end, number in (("a", 1), ("b", 1), ("a", 3), ("b", 2)):
+                await client.send(json.dumps({"by": "n" * 500_000 + end, "n": number}))
+            await taken(session, 4)
+    ((how, after, resumed_at, missing),) = source.gaps  # type: ignore[attr-defined]
+    assert (how, missing) == ("sequence", 1)
+    assert len(after) < 300
+    assert len(resumed_at) < 300
