@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.routing.finding import imported
@@ -14,8 +13,9 @@ from unlost.listener.source.feed.loading import load, shipped
 from unlost.listener.source.feed.shipped.discord import Discord
 from unlost.listener.source.feed.shipped.twitch import Twitch
 
-CLASSES: Mapping[str, Callable[[Mapping[str, str]], Feed]] = {"discord": Discord, "twitch": Twitch}
-"""Shipped feeds that a profile cannot describe."""
+Shipped = type[Discord] | type[Twitch]
+CLASSES: Mapping[str, Shipped] = {"discord": Discord, "twitch": Twitch}
+"""Shipped feeds that are Python classes."""
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -30,8 +30,8 @@ def feed_of(
     """Return the name of a feed's cursor, and the feed; ``Misconfigured`` lists all mistakes."""
     if item in CLASSES:
         return item, CLASSES[item](environment)
-    if _CLASS.fullmatch(item):
-        return item, _made(item, imported(item, "SOURCE"))
+    if (found := class_of(item)) is not None:
+        return item, _made(item, found)
     if item not in shipped() and not item.endswith(".toml"):
         raise Misconfigured(
             f"SOURCE={item}: no shipped feed has this name; a profile is a file.toml, a class is package.module:Class. "
@@ -41,9 +41,19 @@ def feed_of(
     return loaded.name, ProfileFeed(loaded, max_bytes=max_bytes)
 
 
-def _made(item: str, target: Any) -> Feed:
+def class_of(item: str) -> type[Feed] | None:
+    """Return the class that an item of SOURCE names; None if it names a profile."""
+    if item in CLASSES:
+        return CLASSES[item]
+    if not _CLASS.fullmatch(item):
+        return None
+    target = imported(item, "SOURCE")
     if not (isinstance(target, type) and issubclass(target, Feed)):
         raise Misconfigured(f"SOURCE={item}: it must be a class that inherits from unlost.feeds.Feed")
+    return target
+
+
+def _made(item: str, target: Callable[[], Feed]) -> Feed:
     try:
         return target()
     except Misconfigured:

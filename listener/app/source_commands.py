@@ -7,11 +7,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import click
 from pydantic import Field
 
-from unlost.listener.app.feeds import CLASSES, feed_of, names
+from unlost.listener.app.feeds import CLASSES, class_of, feed_of, names
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.ports.source import SourceEnded
 from unlost.listener.source.backfilling import closed_at_the_end
@@ -28,8 +29,7 @@ from unlost.ops.kit.telemetry.mask import masked
 AGAIN_SECONDS = 1.0
 FETCH_SECONDS = 60.0
 SHOWN = 160
-PER_KIND = 5
-"""How many messages of each kind are shown; all are counted."""
+"""How many characters of a message's details are shown."""
 
 
 class SourceSettings(Settings):
@@ -40,6 +40,7 @@ class TrySettings(Settings):
     """How a feed is tried."""
 
     seconds: float = Field(20.0, gt=0, le=3600, description="Seconds to read")
+    show: int = Field(500, ge=0, le=1_000_000, description="Most lines to print for messages; all are counted")
     max_event_bytes: int = Field(1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest event, in bytes")
 
 
@@ -62,15 +63,17 @@ def list_command(_: SourceSettings) -> int:
 @command(
     SourceSettings,
     name="show",
-    examples=["unlost source show kraken", "unlost source show kraken > mine.toml"],
+    examples=["unlost source show kraken", "unlost source show kraken > mine.toml", "unlost source show twitch"],
     params=[_name],
 )
 def show(_: SourceSettings, name: str) -> int:
-    """Print a profile as it is written, to read or to start from. Values from outside are not filled in."""
-    if name in CLASSES:
-        raise UsageProblem(f"{name} is a Python class, not a profile: {_about(name)}")
+    """Print a profile or a Python class as it is written, to read or to start from.
+
+    Values from outside are not filled in. A class's first comment says where its file is.
+    """
     try:
-        say(text_of(name).rstrip())
+        found = class_of(name)
+        say((text_of(name) if found is None else _code_of(name, found)).rstrip())
     except Misconfigured as error:
         raise UsageProblem(*error.mistakes) from None
     return 0
@@ -84,11 +87,14 @@ def show(_: SourceSettings, name: str) -> int:
         "unlost source try feed.toml",
         "unlost source try shop.feeds:Orders",
         "unlost source try kraken --record kraken.jsonl",
+        "unlost source try kraken --show 20",
     ],
     params=[_name, _record],
 )
 def try_command(settings: TrySettings, name: str, record: Path | None) -> int:
     """Connect, and print what each message becomes. Nothing is stored, and nothing is acknowledged.
+
+    Each event, answer and control message is a line, up to --show lines. How many more there were is said at the end.
 
     If the profile has [backfill], its first call is made too, for the last event or for the time of the trial.
     Exit code 1 if no event came, if one of them would be a dead letter, or if that call failed.
@@ -98,9 +104,10 @@ def try_command(settings: TrySettings, name: str, record: Path | None) -> int:
     except Misconfigured as error:
         raise UsageProblem(*error.mistakes) from None
     trial = Trial(feed, max_bytes=settings.max_event_bytes)
-    shown = _Shown()
+    shown = _Shown(settings.show)
     with _recorded(record) as add:
         asyncio.run(_read(feed, trial, shown, add, settings))
+    shown.end()
     say()
     say(f"{counted(trial.messages, 'message')} in {settings.seconds:g} s: {_counted(trial.kinds)}")
     if trial.types:
@@ -121,18 +128,24 @@ source = main_group(
 
 
 class _Shown:
-    """Prints the first messages of each kind."""
+    """Prints what each message became, a line for each event, answer and control message, up to a number of lines."""
 
-    def __init__(self) -> None:
-        self._printed: dict[tuple[str, str | None], int] = {}
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lines = 0
 
     def __call__(self, one: MessageResult) -> None:
-        kind = one.what, one.type
-        self._printed[kind] = self._printed.get(kind, 0) + 1
-        if self._printed[kind] > PER_KIND:
-            return
-        words = [one.what.ljust(8), one.event_id or "", one.type or "", masked(one.detail[:SHOWN])]
-        say("  ".join(word for word in words if word))
+        self._lines += 1
+        if self._lines <= self._most:
+            words = [one.what.ljust(8), one.event_id or "", one.type or "", masked(one.detail[:SHOWN])]
+            say("  ".join(word for word in words if word))
+        elif self._lines == self._most + 1 and self._most:
+            say(f"…         what follows is counted, and not shown (--show {self._most})")
+
+    def end(self) -> None:
+        """Say how much was not shown."""
+        if (hidden := self._lines - self._most) > 0:
+            say(f"not shown: {counted(hidden, 'more line')} (--show {self._most})")
 
 
 @contextlib.contextmanager
@@ -215,9 +228,24 @@ async def _from_the_start() -> None:
     return None
 
 
+def _code_of(name: str, found: type[Feed]) -> str:
+    """Return the module of a class: its documentation names the settings, and ``opening`` says where it connects."""
+    try:
+        where, code = inspect.getfile(found), inspect.getsource(_module_of(found))
+    except (OSError, TypeError) as error:
+        raise Misconfigured(f"{name}: the text of the class cannot be read: {error}") from None
+    return f"# {name} is the class {found.__name__} in {where}\n{code}"
+
+
+def _module_of(found: type[Feed]) -> ModuleType:
+    module = inspect.getmodule(found)
+    assert module is not None, "an imported class has one"
+    return module
+
+
 def _about(name: str) -> str:
     if name in CLASSES:
-        return (inspect.getdoc(inspect.getmodule(CLASSES[name])) or "").partition(".")[0]
+        return (inspect.getdoc(_module_of(CLASSES[name])) or "").partition(".")[0]
     return about(text_of(name))
 
 

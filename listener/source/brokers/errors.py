@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.printable import printable
+from unlost.ops.kit.telemetry.tls import tls_failure
 
 MESSAGE_LIMIT = 300
 _OF_PYTHON: tuple[type[Exception], ...] = (OSError, TimeoutError, asyncio.InvalidStateError)
@@ -45,5 +46,10 @@ async def leave(call: Callable[[], Awaitable[object]], seconds: float) -> None:
 
 
 def words_of(error: BaseException) -> str:
-    """Return an error's text on one line, without credentials."""
+    """Return an error's text on one line, without credentials.
+
+    The libraries trust the authorities of the system, as OpenSSL finds them.
+    """
+    if failed := tls_failure(error, ca="SSL_CERT_FILE in the environment", cert=""):
+        return failed
     return printable(masked(str(error))[:MESSAGE_LIMIT]) or type(error).__name__

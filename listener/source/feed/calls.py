@@ -5,6 +5,8 @@ The library is imported at the first call, because most listeners make none.
 """
 
 import asyncio
+import functools
+import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +15,7 @@ from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.source.feed.unpacking import UnpackError, unpacker_of
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.printable import printable
+from unlost.ops.kit.telemetry.tls import tls_failure
 
 if TYPE_CHECKING:
     import httpx
@@ -57,7 +60,7 @@ async def call(
     try:
         async with (
             asyncio.timeout(CALL_SECONDS),
-            httpx.AsyncClient(timeout=None, trust_env=False) as client,  # noqa: S113 - see the line above
+            httpx.AsyncClient(timeout=None, trust_env=False, verify=system_trust()) as client,  # noqa: S113 - see the line above
             client.stream(method, url, headers={**PLAIN, **headers}, content=body) as answer,
         ):
             data = await _body(url, answer, most)
@@ -67,9 +70,18 @@ async def call(
     except TimeoutError:
         raise SourceEnded(Loss(f"{masked(url)} did not answer in full in {CALL_SECONDS:g} s")) from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # ValueError: a header that cannot be sent
-        raise SourceEnded(
-            Loss(f"{masked(url)} cannot be called: {type(error).__name__} {masked(str(error))}")
-        ) from error
+        failed = tls_failure(error, ca=SYSTEM_CA, cert="")
+        said = failed or f"{type(error).__name__} {masked(str(error))}"
+        raise SourceEnded(Loss(f"{masked(url)} cannot be called: {said}")) from error
+
+
+SYSTEM_CA = "SSL_CERT_FILE in the environment"
+
+
+@functools.cache
+def system_trust() -> ssl.SSLContext:
+    """Return what trusts the authorities of the system, as a WebSocket connection without ``wire.ca`` does."""
+    return ssl.create_default_context()
 
 
 async def _body(url: str, answer: "httpx.Response", most: int) -> bytes:

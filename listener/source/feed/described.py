@@ -24,6 +24,8 @@ from unlost.listener.source.feed.templates import in_json, template_of
 class ProfileFeed(Feed):
     """A ``Feed``. Texts from outside are looked up for each connection, so that a renewed secret is used."""
 
+    trust = ("wire.ca", "wire.cert")
+
     def __init__(self, loaded: Loaded, *, max_bytes: int = 1024 * 1024, call: Call = call) -> None:
         profile = loaded.profile
         self._loaded = loaded

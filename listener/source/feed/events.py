@@ -9,12 +9,13 @@ import httpx
 
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Loss, SourceEnded
-from unlost.listener.source.feed.calls import PLAIN, retry_after
+from unlost.listener.source.feed.calls import PLAIN, retry_after, system_trust
 from unlost.listener.source.feed.losses import STOPPED_SECONDS, EventsRefused
 from unlost.listener.source.feed.sse import EventParser
 from unlost.listener.source.websocket.connection import WebSocketOptions
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.printable import printable
+from unlost.ops.kit.telemetry.tls import tls_failure
 
 LONGEST_WAIT = 600.0
 PROBES = [
@@ -119,7 +120,7 @@ class EventLink:
 async def event_link(url: str, options: WebSocketOptions) -> AsyncIterator[EventLink]:
     """Open a stream of events; ``SourceEnded`` if that fails."""
     transport = httpx.AsyncHTTPTransport(
-        verify=options.tls if options.tls is not None else True, proxy=options.proxy, socket_options=PROBES
+        verify=options.tls if options.tls is not None else system_trust(), proxy=options.proxy, socket_options=PROBES
     )
     headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **PLAIN, **options.headers}
     timeout = httpx.Timeout(options.open_timeout, read=None)
@@ -132,7 +133,8 @@ async def event_link(url: str, options: WebSocketOptions) -> AsyncIterator[Event
         except TimeoutError:
             raise SourceEnded(Loss(f"{masked(url)} did not answer in {options.open_timeout:g} s")) from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise SourceEnded(Loss(f"{masked(url)} cannot be read: {masked(str(error))}")) from error
+            said = tls_failure(error, ca=options.ca, cert=options.cert) or masked(str(error))
+            raise SourceEnded(Loss(f"{masked(url)} cannot be read: {said}")) from error
         _check(answer)
         yield EventLink(answer, options.max_frame)
 

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from unlost.listener.core.order_key import PATH
 from unlost.listener.source.feed.conditions import condition_of
-from unlost.listener.source.feed.secrets import secret_in
 from unlost.listener.source.feed.paths import EACH, path_of
+from unlost.listener.source.feed.secrets import secret_in
 from unlost.listener.source.feed.templates import identifier_of, template_of
 
 SECRET = re.compile(

@@ -153,6 +153,8 @@ class Feed(ABC):
     """Seconds that ``opening`` and ``opened`` may take together."""
     fetching: Fetching | None = None
     """When ``fetch`` is called for a gap. None: never."""
+    trust: tuple[str, str] = ("ca of its Opening", "cert of its Opening")
+    """The names of what says whom to trust, and which certificate to show, for messages when TLS fails."""
     numbers_each_connection: bool = False
     """Whether the numbers of events begin anew with each connection."""
 

@@ -52,9 +52,8 @@ def path_of(text: str) -> Path:
             raise BadPath(f"{text!r} is no path; {_FORM}")
         name, quoted, index, each = found.groups()
         if name == "$":
-            raise BadPath(
-                f'{text!r} holds the name $; write "$" in quotes for a field of that name, or begin with $. for the whole message'
-            )
+            quotes = 'write "$" in quotes for a field of that name'
+            raise BadPath(f"{text!r} holds the name $; {quotes}, or begin with $. for the whole message")
         steps.append(name or quoted or (EACH if each else int(index)))
         at = found.end()
         if at < len(text) and text[at] not in ".[":

@@ -225,6 +225,8 @@ class FeedSource:
             compression=opening.compression,
             proxy=opening.proxy,
             tls=tls_of(opening),
+            ca=self.feed.trust[0],
+            cert=self.feed.trust[1],
         )
 
 

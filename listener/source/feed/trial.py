@@ -152,7 +152,7 @@ class WatchedFeed(Feed):
         self._seen = seen
         self.resumes, self.shared, self.stop_on = feed.resumes, feed.shared, feed.stop_on
         self.renew, self.beats_every = feed.renew, feed.beats_every
-        self.opened_within = feed.opened_within
+        self.opened_within, self.trust = feed.opened_within, feed.trust
 
     async def opening(self, after: str | None) -> Opening:
         """See ``Feed``."""

@@ -74,6 +74,9 @@ class WebSocketOptions:
     compression: bool = False
     proxy: str | None = None
     tls: ssl.SSLContext | None = None
+    ca: str = "WS_CA"
+    cert: str = "WS_CERT"
+    """The names of the settings by which a user can help if TLS fails."""
 
 
 Open = Callable[[str, WebSocketOptions], AbstractAsyncContextManager[Connection]]

@@ -18,8 +18,8 @@ from unlost.listener.source.websocket.loss import ABNORMAL, loss_of, status_of
 class HandshakeRefused(SourceEnded):
     """No connection could be opened. ``status``: the HTTP status, if there was an answer."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__(loss_of(error))
+    def __init__(self, error: Exception, options: WebSocketOptions) -> None:
+        super().__init__(loss_of(error, ca=options.ca, cert=options.cert))
         self.status = status_of(error)
 
 
@@ -100,5 +100,5 @@ async def linked(open_connection: Open, url: str, options: WebSocketOptions) -> 
         try:
             connection = await stack.enter_async_context(open_connection(url, options))
         except Exception as error:
-            raise HandshakeRefused(error) from error
+            raise HandshakeRefused(error, options) from error
         yield WebSocketLink(connection, keepalive=options.keepalive)

@@ -26,14 +26,14 @@ def status_of(error: Exception) -> int | None:
     return error.response.status_code if isinstance(error, InvalidStatus) else None
 
 
-def loss_of(error: Exception) -> Loss:
-    """Return why a connection was lost or could not be opened."""
+def loss_of(error: Exception, *, ca: str = "WS_CA", cert: str = "WS_CERT") -> Loss:
+    """Return why a connection was lost or could not be opened. ``ca`` and ``cert``: see ``WebSocketOptions``."""
     if isinstance(error, ConnectionClosed):
         return _closed(error)
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         return Loss(f"the source answered HTTP {status}", wait=retry_after(error.response.headers))
-    if failed := tls_failure(error, ca="WS_CA", cert="WS_CERT"):
+    if failed := tls_failure(error, ca=ca, cert=cert):
         return Loss(failed)
     if isinstance(error, OSError | TimeoutError | UnlostError):
         return Loss(_shown(str(error)) or type(error).__name__)

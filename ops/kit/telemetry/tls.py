@@ -151,7 +151,7 @@ EXPIRED, NOT_YET = 10, 9
 UNTRUSTED = frozenset({2, 18, 19, 20, 21})
 WRONG_NAME = frozenset({62, 63, 64})
 REASONS = {
-    "CERTIFICATE_REQUIRED": "the server requires a client certificate; set {cert}",
+    "CERTIFICATE_REQUIRED": "the server requires a client certificate{cert}",
     "UNKNOWN_CA": "the server does not trust our client certificate: another authority signed it",
     "CERTIFICATE_EXPIRED": "our client certificate has expired",
     "BAD_CERTIFICATE": "the server refuses our client certificate",
@@ -164,7 +164,7 @@ REASONS = {
 def tls_failure(error: BaseException, *, ca: str = "the CA", cert: str = "the client certificate") -> str | None:
     """One sentence on a failure of TLS, wherever it stands in the chain of causes; None if TLS did not fail.
 
-    ``ca`` and ``cert`` are the settings by which a user can help.
+    ``ca`` and ``cert`` are the settings by which a user can help. An empty ``cert``: none can be given here.
     """
     for one in _chain(error):
         if isinstance(one, ssl.SSLCertVerificationError):
@@ -199,8 +199,8 @@ def _unverified(error: ssl.SSLCertVerificationError, ca: str) -> str:
 
 
 def _alert(error: ssl.SSLError, cert: str) -> str:
-    reason = error.reason or str(error)
+    reason = getattr(error, "reason", None) or str(error)  # one that a library makes has none
     for known, sentence in REASONS.items():
         if known in reason:
-            return sentence.format(cert=cert)
+            return sentence.format(cert=f"; set {cert}" if cert else ", and none can be given here")
     return f"TLS failed: {reason.lower().replace('_', ' ')}"

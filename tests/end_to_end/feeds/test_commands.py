@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,20 @@ from click.testing import CliRunner, Result
 from tests.support.feeds.feed import running
 from tests.support.feeds.history import answer, history
 from tests.support.feeds.markets import CoinbaseExchange, Kraken
+from unlost.feeds import Action, Feed, Opening
 from unlost.listener.app.feeds import names
 from unlost.listener.app.source_commands import source
 from unlost.testing import TestFeed
+
+
+class Mine(Feed):
+    """A class that a user wrote."""
+
+    async def opening(self, after: str | None) -> Opening:
+        return Opening(url="ws://127.0.0.1:9/")
+
+    def read(self, message: bytes) -> Iterable[Action]:
+        return ()
 
 
 def run(*words: str) -> Result:
@@ -25,7 +37,15 @@ def test_list_and_show():
     assert "Slack" in listed.output
     shown = run("show", "slack")
     assert 'Authorization = "Bearer ${SLACK_APP_TOKEN}"' in shown.output
-    assert run("show", "twitch").exit_code == 2
+    for name, told in (("twitch", "TWITCH_SUBSCRIPTIONS"), ("discord", "DISCORD_INTENTS")):
+        code = run("show", name)
+        assert code.exit_code == 0
+        assert f"class {name.capitalize()} in " in code.output.splitlines()[0]
+        assert told in code.output.partition('"""\n\nimport')[0]
+        assert "async def opening(self, after: str | None) -> Opening:" in code.output
+        compile(code.output, name, "exec")
+    assert "class Mine(Feed)" in run("show", "tests.end_to_end.feeds.test_commands:Mine").output
+    assert run("show", "json:dumps").exit_code == 2
     nowhere = run("show", "nowhere.toml")
     assert (nowhere.exit_code, "Shipped profiles" in nowhere.output) == (2, True)
     missing = run("try", "slack")
@@ -45,11 +65,28 @@ async def test_try_shows_what_messages_become_and_records_them(monkeypatch: pyte
     assert "event     BTC/USD:4665846  trade" in result.output
     assert 'control   {"channel": "status"' in result.output
     assert "types: 30 trade" in result.output
+    assert sum(line.startswith("event ") for line in result.output.splitlines()) == 30
+    assert "not shown" not in result.output
     assert "warning: 10 of 30 ids came again" in result.output
     again = TestFeed("kraken")
     again.read_recording(record)
     assert (again.counts["event"], again.counts["control"] > 1) == (30, True)
     assert record.stat().st_mode & 0o777 == 0o600
+
+
+async def test_try_says_how_much_it_does_not_show(monkeypatch: pytest.MonkeyPatch):
+    async with running(Kraken()) as feed:
+        monkeypatch.setenv("KRAKEN_URL", f"{feed.url}/v2")
+        trying = asyncio.create_task(asyncio.to_thread(run, "try", "kraken", "--seconds", "1.5", "--show", "7"))
+        await feed.until(1, 1)
+        await feed.publish(20)
+        lines = (await trying).output.splitlines()
+    shown = [line for line in lines if line.split()[0:1] and line.split()[0] in ("event", "control", "sent")]
+    assert len(shown) == 7
+    assert sum(line.startswith("…") for line in lines) == 1
+    (said,) = [line for line in lines if line.startswith("not shown: ")]
+    counts = next(line for line in lines if " messages in " in line).partition(": ")[2]
+    assert int(said.split()[2]) == sum(int(one.split()[0]) for one in counts.split(", ")) - 7
 
 
 def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path):
