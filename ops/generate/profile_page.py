@@ -40,7 +40,7 @@ reported together at the start, each with its line; exit code 2.
 
 | form | meaning |
 |---|---|
-| path | `data.trades[0].id`; other names in quotes, `"a name"`; `$.` begins at the whole message in each key, `$` is all of it |
+| path | `data.trades[0].id`; other names in quotes, `"a name"`; `$.` begins at the whole message, `$` is all of it |
 | template | text with paths in braces, `{product_id}:{trade_id}`; within JSON, values are escaped |
 | condition | `{ path = ["one", "two"] }`, `"*"` for any value but null; `"text"`, `"beginning*"`; or a list of these |
 | `${NAME}` | an environment variable; `${NAME:-default}` if it may be missing |

@@ -40,7 +40,7 @@ def run_tests_of(example: str, directory: Path, **environment: str) -> str:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("example", "passed"), [("orders", 5), ("accounts", 3)])
+@pytest.mark.parametrize(("example", "passed"), [("orders", 5), ("accounts", 3), ("prices", 5)])
 def test_the_tests_of_an_example_pass(example: str, passed: int, tmp_path: Path) -> None:
     assert f"{passed} passed" in run_tests_of(example, tmp_path)
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.feeds.node import NodeFeeds, installed
 from tests.support.listeners import RunningListener, rows_of, running_listener, until_among
-from unlost.listener.core.facts import EventBuried, EventsStored
+from unlost.listener.core.facts import EventBuried, EventsDuplicate, EventsStored
 
+EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 FEEDS = ("socketio", "graphql-transport-ws")
 
 
@@ -30,6 +31,14 @@ async def feeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         monkeypatch.setenv(name, value)
     yield server
     await server.kill()
+
+
+def known_to(listener: RunningListener) -> set[str]:
+    return {one for kind in (EventsStored, EventsDuplicate) for one in listener.heard.ids(kind)}
+
+
+def wanted_prices(feeds: NodeFeeds) -> set[str]:
+    return {f"{side}{number}" for side in "ab" for number in range(feeds.state["published"])}
 
 
 def all_subscribed(state: dict[str, Any]) -> bool:
@@ -70,3 +79,35 @@ async def test_two_listeners_store_every_event_of_the_real_servers_once(
     assert [row["event_id"] for row in await rows_of(database_url)] == wanted
     assert [one.heard.of(EventBuried) for one in both] == [[], []]
     assert all(one["control"] > 0 and one["refused"] == 0 for one in counts)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(330)
+async def test_a_class_reads_several_subscriptions_of_one_connection(
+    feeds: NodeFeeds, redis_url: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(str(EXAMPLES / "prices"))
+    settings: dict[str, Any] = {
+        "ws_url": "ws://127.0.0.1:9/", "source": "prices:Prices", "redis_url": redis_url, "database_url": database_url,
+    }  # fmt: skip
+    graphql, each = "graphql-transport-ws", 4
+    async with contextlib.AsyncExitStack() as stack:
+        both = [
+            await stack.enter_async_context(running_listener(**settings, directory=tmp_path, instance_id=name))
+            for name in "ab"
+        ]
+        for turn in range(2):
+            await feeds.until(lambda state: state[graphql]["subscribed"] == each)
+            await feeds.publish(40)
+            for _ in range(2 if turn == 0 else 0):  # first one subscription, then a connection with two
+                await feeds.end(graphql, subscribed=each)
+            await feeds.publish(40)
+            await until_among(both, lambda: known_to(both[0]) | known_to(both[1]) >= wanted_prices(feeds))
+            if turn == 0:
+                await feeds.kill()
+                await feeds.start()
+        counts = [listener.health["sources"][0]["feed"] for listener in both]
+    assert [row["event_id"] for row in await rows_of(database_url)] == sorted(wanted_prices(feeds))
+    assert [one.heard.of(EventBuried) for one in both] == [[], []]
+    assert all(one["refused"] == 0 for one in counts)
+    assert {row["type"] for row in await rows_of(database_url)} == {"bid", "ask"}

@@ -51,14 +51,14 @@ class NodeFeeds:
         self._write(f"publish {count}")
         await self.until(lambda state: state["published"] >= wanted)
 
-    async def end(self, feed: str) -> None:
-        """Publish, let the server end its oldest subscription meanwhile, and wait for the next one."""
+    async def end(self, feed: str, *, subscribed: int = 2) -> None:
+        """Publish, let the server end its oldest subscription meanwhile, and wait until all are there again."""
         wanted = self.state[feed]["connections"] + 1
         publishing = asyncio.create_task(self.publish(40))
         await asyncio.sleep(0)  # the command to publish is the first
         self._write(f"end {feed}")
         await publishing
-        await self.until(lambda state: state[feed]["connections"] >= wanted and state[feed]["subscribed"] == 2)
+        await self.until(lambda state: state[feed]["connections"] >= wanted and state[feed]["subscribed"] == subscribed)
 
     async def until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
         async with self._changed:

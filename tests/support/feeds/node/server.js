@@ -16,7 +16,8 @@ const { WebSocketServer } = require("ws");
 const SCHEMA = buildSchema(`
   type Query { nothing: Int }
   type Tick { id: ID! n: Int! }
-  type Subscription { tick: Tick! }
+  type Price { id: ID! price: Int! }
+  type Subscription { tick: Tick! bid: Price! ask: Price! }
 `);
 const [port, first] = process.argv.slice(2).map(Number);
 const state = {
@@ -47,8 +48,8 @@ io.on("connection", (socket) => {
 });
 
 const subscribers = new Set();
-async function* ticks(_, context) {
-  const mine = { waiting: [], wake: () => {}, socket: context.extra.socket };
+async function* subscription(field, make, context) {
+  const mine = { waiting: [], wake: () => {}, make, socket: context.extra.socket };
   subscribers.add(mine);
   mine.socket.once("close", () => leave(mine)); // the library waits for the generator, which waits for a tick
   state["graphql-transport-ws"].connections += 1;
@@ -56,9 +57,9 @@ async function* ticks(_, context) {
   try {
     while (true) {
       while (mine.waiting.length) {
-        const tick = mine.waiting.shift();
-        if (tick === null) return;
-        yield { tick };
+        const item = mine.waiting.shift();
+        if (item === null) return;
+        yield { [field]: item };
       }
       await new Promise((resolve) => (mine.wake = resolve));
     }
@@ -72,7 +73,14 @@ function leave(subscriber) {
   if (subscribers.delete(subscriber)) counted();
 }
 const graphql = new WebSocketServer({ noServer: true });
-useServer({ schema: SCHEMA, roots: { subscription: { tick: ticks } }, context: (context) => context }, graphql, 300);
+const roots = {
+  subscription: {
+    tick: (_, context) => subscription("tick", (n) => ({ id: `g${n}`, n }), context),
+    bid: (_, context) => subscription("bid", (n) => ({ id: `b${n}`, price: n }), context),
+    ask: (_, context) => subscription("ask", (n) => ({ id: `a${n}`, price: n }), context),
+  },
+};
+useServer({ schema: SCHEMA, roots, context: (context) => context }, graphql, 300);
 http.on("upgrade", (request, socket, head) => {
   if (request.url === "/graphql") {
     graphql.handleUpgrade(request, socket, head, (client) => graphql.emit("connection", client, request));
@@ -91,7 +99,7 @@ async function publish(count) {
     state.published += 1;
     for (const socket of sockets) socket.emit("event", { event_id: `s${n}`, n });
     for (const one of subscribers) {
-      one.waiting.push({ id: `g${n}`, n });
+      one.waiting.push(one.make(n));
       one.wake();
     }
     await turn();
