@@ -1,10 +1,9 @@
 """The brokers among a listener's sources. An adapter, and with it its library, is imported only if SOURCE names it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
+from unlost.listener.app.extra import extra
 from unlost.listener.app.settings import ListenerSettings
-from unlost.listener.core.errors import Misconfigured
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.source import Source
@@ -26,7 +25,7 @@ def broker_of(item: str, settings: ListenerSettings, cursors: GroupCursors, stor
 
 
 def _jetstream(item: str, settings: ListenerSettings, declare: Declare) -> Source:
-    with _extra("nats", item):
+    with extra("nats", item):
         from unlost.listener.source.brokers.jetstream import OPTIONS, JetStream, options_of
         from unlost.listener.source.brokers.jetstream_ordered import OrderedJetStream, ordered_options_of
     address = read_address(item, what="STREAM", port=4222, options=OPTIONS)
@@ -40,7 +39,7 @@ def _jetstream(item: str, settings: ListenerSettings, declare: Declare) -> Sourc
 
 
 def _kafka(item: str, settings: ListenerSettings, cursors: GroupCursors, store: Store, declare: Declare) -> Source:
-    with _extra("kafka", item):
+    with extra("kafka", item):
         from unlost.listener.source.brokers.kafka import OPTIONS, Kafka, options_of
         from unlost.listener.source.brokers.kafka_session import Positions
     address = read_address(item, what="TOPIC", port=9092, options=OPTIONS)
@@ -49,7 +48,7 @@ def _kafka(item: str, settings: ListenerSettings, cursors: GroupCursors, store: 
 
 
 def _rabbitmq(item: str, settings: ListenerSettings, cursors: GroupCursors, declare: Declare) -> Source:
-    with _extra("rabbitmq", item):
+    with extra("rabbitmq", item):
         from unlost.listener.source.brokers.rabbitmq import OPTIONS, Rabbit, options_of
         from unlost.listener.source.brokers.rabbitmq_stream import RabbitStream, ReadingGroup
     address = read_address(item, what="QUEUE", port=5672, options=OPTIONS)
@@ -57,14 +56,3 @@ def _rabbitmq(item: str, settings: ListenerSettings, cursors: GroupCursors, decl
     if options.stream:
         return RabbitStream(options, ReadingGroup(cursors, settings.group, settings.start_from), declare)
     return Rabbit(options)
-
-
-@contextmanager
-def _extra(name: str, item: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        scheme = item.partition(":")[0]
-        raise Misconfigured(
-            f"SOURCE={scheme}://… needs the library {error.name}, which is not installed: pip install 'unlost[{name}]'"
-        ) from None

@@ -5,8 +5,10 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from unlost.listener.app.extra import extra
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.routing.finding import imported
+from unlost.listener.source import socketio
 from unlost.listener.source.feed.described import ProfileFeed
 from unlost.listener.source.feed.hook import Feed
 from unlost.listener.source.feed.loading import load, shipped
@@ -30,6 +32,8 @@ def feed_of(
     """Return the name of a feed's cursor, and the feed; ``Misconfigured`` lists all mistakes."""
     if item in CLASSES:
         return item, CLASSES[item](environment)
+    if item.startswith(socketio.SCHEMES):
+        return _socketio(item, max_bytes)
     if (found := class_of(item)) is not None:
         return item, _made(item, found)
     if item not in shipped() and not item.endswith(".toml"):
@@ -39,6 +43,14 @@ def feed_of(
         )
     loaded = load(item if item in shipped() else str(Path(item)), environment)
     return loaded.name, ProfileFeed(loaded, max_bytes=max_bytes)
+
+
+def _socketio(item: str, max_bytes: int) -> tuple[str, Feed]:
+    with extra("socketio", item):
+        from unlost.listener.source.socketio.address import address_of
+        from unlost.listener.source.socketio.feed import SocketIOFeed
+    address = address_of(item)
+    return address.name, SocketIOFeed(address, max_bytes=max_bytes)
 
 
 def class_of(item: str) -> type[Feed] | None:

@@ -13,6 +13,7 @@ from unlost.listener.core.order_key import PATH
 from unlost.listener.fast.websocket import open_stream
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.source import Source
+from unlost.listener.source import socketio
 from unlost.listener.source.brokers.address import same
 from unlost.listener.source.feed.gaps import Declare
 from unlost.listener.source.feed.source import FeedSource
@@ -111,9 +112,9 @@ def source_of(item: str, here: Surroundings, saved: Callable[[], str | None]) ->
         return _stream(here, here.settings.stream(item), saved)
     if item.startswith(SCHEMES):
         return broker_of(item, here.settings, here.cursors, here.store, here.declare)
-    if "://" not in item:
+    if "://" not in item or item.startswith(socketio.SCHEMES):
         return _feed(here, item)
-    known = ", ".join(("ws://", "wss://", *SCHEMES))
+    known = ", ".join(("ws://", "wss://", *SCHEMES, *socketio.SCHEMES))
     raise Misconfigured(f"SOURCE={masked(item)}: an address begins with one of {known}; a feed has a name or a file")
 
 

@@ -44,14 +44,17 @@ class BrokerAddress:
 def read_address(
     text: str, *, what: str, port: int, options: Collection[str], setting: str = "SOURCE"
 ) -> BrokerAddress:  # fmt: skip
-    """Read an address; ``Misconfigured`` if it has another form. ``what``: the kind of thing that its path names."""
+    """Read an address; ``Misconfigured`` if it has another form. ``what``: the kind of thing that its path names.
+
+    Empty: the path may be empty.
+    """
     parts = urlsplit(text)
     user, at, places = parts.netloc.rpartition("@")
     hosts = tuple(one if ":" in one else f"{one}:{port}" for one in places.split(",") if one)
     path = unquote(parts.path.strip("/"))
     given = parse_qsl(parts.query, keep_blank_values=True)
     wrong = [] if hosts else ["it names no host"]
-    wrong += [] if path else [f"it names no {what}, as in {parts.scheme}://host:{port}/{what}"]
+    wrong += [] if path or not what else [f"it names no {what}, as in {parts.scheme}://host:{port}/{what}"]
     names = [name for name, _ in given]
     wrong += [f"the option {one} is not known; known are {', '.join(sorted(options))}" for one in {*names} - {*options}]
     wrong += [f"the option {one} occurs twice" for one in {*names} if names.count(one) > 1]

@@ -84,9 +84,9 @@ def _send_alone(given: Any) -> Any:
 
 
 def _again(given: Any) -> Any:
-    """A table of conditions may hold ``url``, ``every`` and ``when`` beside its paths."""
+    """A table of conditions may hold ``url``, ``every``, ``missed`` and ``when`` beside its paths."""
     if isinstance(given, dict) and "when" not in given:
-        own = {name: value for name, value in given.items() if name in ("url", "every")}
+        own = {name: value for name, value in given.items() if name in ("url", "every", "missed")}
         rest = {name: value for name, value in given.items() if name not in own}
         return own | ({"when": rest} if rest else {})
     return {"when": given} if isinstance(given, str | list) else given

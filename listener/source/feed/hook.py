@@ -31,6 +31,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     cert: str | None = None
     key: str | None = None
     compression: bool = False
+    binary: bytes = b""
+    """What is put before each binary message, so that ``read`` can tell it from text."""
 
 
 class FeedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -155,6 +157,8 @@ class Feed(ABC):
     """When ``fetch`` is called for a gap. None: never."""
     trust: tuple[str, str] = ("ca of its Opening", "cert of its Opening")
     """The names of what says whom to trust, and which certificate to show, for messages when TLS fails."""
+    recovered: bool = False
+    """Whether the newest connection goes on where the one before ended: then nothing was missed between them."""
     numbers_each_connection: bool = False
     """Whether the numbers of events begin anew with each connection."""
 

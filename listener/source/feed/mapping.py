@@ -14,6 +14,7 @@ from unlost.listener.source.feed.hook import (
     Again,
     Beat,
     FeedEvent,
+    Missed,
     Numbered,
     Receipt,
     Refused,
@@ -62,9 +63,11 @@ class ProfileMapping:
         keep, self._drop = Test(profile.keep, whole), Test(profile.drop, whole)
         self._is_event: Holds = keep.holds if keep.given else self._is_not_dropped
         self._replies = [(Test(one.when, whole), filling_of(one.send, whole)) for one in profile.reply]
+        self._refusals = [(Test(one.when, whole), one.why) for one in profile.refuse]
         self._stop = Test([one for one in profile.stop_on if not isinstance(one, int)], whole)
         again = profile.again
         self._again = Test(again.when if again else [], whole)
+        self._again_misses = bool(again and again.missed)
         self._again_url = whole.slot(path_of(again.url)) if again and again.url else None
         self._ack: Filling | None = filling_of(profile.ack.send, whole) if profile.ack else None
         self._ack_at_once = bool(profile.ack and profile.ack.at_once)
@@ -126,12 +129,13 @@ class ProfileMapping:
     def _read(self, message: bytes) -> Sequence[Action]:
         text = message.removeprefix(self._strip) if self._strip else message
         actions: list[Action] = []
+        bad: Exception | None = None
         try:
             values = self._fields.read(text)
         except BAD_JSON as error:
-            values = _NOTHING
-            if self._is_event(message, values):
-                return (Refused(message, f"the message is not JSON: {error}"),)
+            values, bad = _NOTHING, error
+        if (bad is not None or self._refusals) and (refused := self._refused(message, values, bad)) is not None:
+            return (refused,)
         if self._control_work:
             self._do_control_work(message, values, actions)
         receipt = None if self._ack is None else self._receipt(values)
@@ -150,6 +154,15 @@ class ProfileMapping:
         else:
             self._add_events(self._elements, text, values, actions)
         return actions
+
+    def _refused(self, message: bytes, values: Values, bad: Exception | None) -> Refused | None:
+        """Return the letter of a message whose events cannot be read. ``bad``: why it is not JSON."""
+        for when, why in self._refusals:
+            if when.holds(message, values):
+                return Refused(message, why)
+        if bad is not None and self._is_event(message, values):
+            return Refused(message, f"the message is not JSON: {bad}")
+        return None
 
     def _is_not_dropped(self, message: bytes, values: Values) -> bool:
         return not self._drop.holds(message, values)
@@ -190,7 +203,9 @@ class ProfileMapping:
             actions.append(Stop(f"the feed sent {_quoted(message)}"))
         if self._again.given and self._again.holds(message, values):
             url = values[self._again_url] if self._again_url is not None else None
-            actions.append(Again(f"the feed sent {_quoted(message)}", url if isinstance(url, str) else None))
+            why = f"the feed sent {_quoted(message)}"
+            actions += [Missed(why)] if self._again_misses else []
+            actions.append(Again(why, url if isinstance(url, str) else None))
 
 
 class _Item:

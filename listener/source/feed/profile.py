@@ -86,6 +86,14 @@ class AgainTable(Table):
     when: When = Field([], description="condition on the message that asks for it")
     url: PathText | None = Field(None, description="path of the new address in that message")
     every: Seconds | None = Field(None, description="also after this many seconds, before the feed ends the connection")
+    missed: bool = Field(False, description="whether the feed sends nothing more after that message: a gap is declared")
+
+
+class RefuseTable(Table):
+    """Messages with events that this profile cannot read. Each becomes a dead letter."""
+
+    when: When = Field(description="condition on a message; it comes before keep and drop")
+    why: str = Field(min_length=1, max_length=200, description="the reason in the dead letter")
 
 
 class Ack(Table):
@@ -178,6 +186,7 @@ class Profile(Table):
     heartbeat: Heartbeat | None = Field(None, description="message that is sent at an interval")
     keep: When = Field([], description="condition on messages with events; all others are control, never stored")
     drop: When = Field([], description="condition on control messages, which are never stored")
+    refuse: list[RefuseTable] = Field([], description="messages with events that cannot be read; each is a dead letter")
     each: PathOfEach | None = Field(
         None, description="path of the events in one message; one of more than 10,000 or so becomes a letter as it is"
     )
@@ -234,5 +243,5 @@ class Profile(Table):
 
 
 ALL_TABLES: Sequence[type[Table]] = (
-    Open, ReplyTable, Heartbeat, Resume, SequenceTable, AgainTable, Ack, UrlFrom, Backfill, ConnectionTable
+    Open, ReplyTable, Heartbeat, RefuseTable, Resume, SequenceTable, AgainTable, Ack, UrlFrom, Backfill, ConnectionTable
 )  # fmt: skip

@@ -142,7 +142,7 @@ class FeedSource:
 
     def disconnected(self, since: float) -> None:
         """Declare a time without a connection, unless the feed repeats events or their numbers show what is missing."""
-        if not self.feed.resumes and not self._numbers_show_gaps:
+        if not (self.feed.resumes or self.feed.recovered or self._numbers_show_gaps):
             ago = asyncio.get_running_loop().time() - since
             self.declare(self.name, "disconnected", began_at=self._now() - ago)
 
@@ -209,7 +209,8 @@ class FeedSource:
             from unlost.listener.source.feed.events import event_link  # its library is slow to import
 
             return event_link(opening.url, options)
-        return linked(open_messages if opening.compression else self._open_connection, opening.url, options)
+        special = opening.compression or opening.binary
+        return linked(open_messages if special else self._open_connection, opening.url, options)
 
     def sorted(self, error: SourceEnded) -> SourceEnded:
         """Give a loss a long pause if retrying soon is pointless."""
@@ -223,6 +224,7 @@ class FeedSource:
             headers={**self._websocket.headers, **opening.headers},
             subprotocols=tuple(opening.subprotocols),
             compression=opening.compression,
+            binary=opening.binary,
             proxy=opening.proxy,
             tls=tls_of(opening),
             ca=self.feed.trust[0],

@@ -30,9 +30,11 @@ MOST_WAITING = 4
 class MessageConnection:
     """A ``Connection`` by ``recv``. Only complete messages are noticed, as a sign of life too."""
 
-    def __init__(self, connection: ClientConnection, *, largest: int) -> None:
+    def __init__(self, connection: ClientConnection, *, largest: int, binary: bytes = b"") -> None:
+        """``binary``: what is put before each binary message."""
         self._connection = connection
         self._largest = largest
+        self._binary = binary
         self.received = 0
         """How many bytes of messages have been taken."""
 
@@ -49,13 +51,17 @@ class MessageConnection:
     async def take(self, most: int, size: int) -> Sequence[bytes] | Oversized:
         """See ``Connection``. Takes one message."""
         del most, size
-        message = await self._connection.recv(decode=False)
+        message = await self._connection.recv(decode=False) if not self._binary else await self._marked()
         self.received += len(message)
         if len(message) <= self._largest:
             return [message]
         measure = Measure()
         measure.add(message)
         return measure.end()
+
+    async def _marked(self) -> bytes:
+        message = await self._connection.recv()
+        return message.encode() if isinstance(message, str) else self._binary + message
 
     async def take_rest(self, most: int, size: int) -> Sequence[bytes] | Oversized:
         """See ``Connection``."""
@@ -130,4 +136,4 @@ def connect_to(
 async def open_messages(url: str, options: WebSocketOptions) -> AsyncIterator[MessageConnection]:
     """Open one connection to this address."""
     async with connect_to(url, options, max_size=options.max_frame + SPARE_BYTES) as connection:
-        yield MessageConnection(connection, largest=options.max_frame)
+        yield MessageConnection(connection, largest=options.max_frame, binary=options.binary)

@@ -17,6 +17,7 @@ from unlost.listener.source.feed.hook import (
     Again,
     Beat,
     FeedEvent,
+    Missed,
     Numbered,
     Receipt,
     Refused,
@@ -25,7 +26,7 @@ from unlost.listener.source.feed.hook import (
     body_of,
     refused_body,
 )  # fmt: skip
-from unlost.listener.source.feed.loading import parse
+from unlost.listener.source.feed.loading import load, parse
 from unlost.listener.source.feed.mapping import ProfileMapping
 from unlost.listener.source.feed.paths import Elements, Fields, path_of
 
@@ -296,3 +297,35 @@ def test_a_number_that_no_gap_can_have_is_none(number: int):
     (event,) = read('id = "id"\nsequence = { at = "n" }', {"id": 1, "n": number})
     assert isinstance(event, FeedEvent)
     assert event.sequence is None
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (b'451-["picture",{"_placeholder":true,"num":0}]', "binary attachments; SOURCE=socketio://"),
+        (b'42/orders,["sold",{"event_id":1}]', "another namespace; SOURCE=socketio://host:port/namespace"),
+        (b'4213["sold",{"event_id":1}]', "asks for an acknowledgement; SOURCE=socketio://"),
+    ],
+)
+def test_what_the_raw_profile_of_socketio_cannot_read_is_a_letter_that_names_the_source(message: bytes, why: str):
+    (found,) = ProfileMapping(load("socketio", {}).profile).read(message)
+    assert isinstance(found, Refused)
+    assert why in found.why
+    assert found.raw == message
+    assert len(list(ProfileMapping(load("socketio", {}).profile).read(b'42["sold",{"event_id":1}]'))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "message"),
+    [
+        ("socketio", {}, b"41"),
+        ("phoenix", {}, b'["1",null,"room:lobby","phx_error",{}]'),
+        ("graphql-transport-ws", {"GRAPHQL_URL": "ws://x/", "GRAPHQL_SUBSCRIPTION": "1", "GRAPHQL_FIELD": "f"},
+         b'{"id":"unlost","type":"complete"}'),
+    ],
+)  # fmt: skip
+def test_a_feed_that_has_ended_the_subscription_has_missed_events(
+    name: str, environment: dict[str, str], message: bytes
+):
+    found = [type(one) for one in ProfileMapping(load(name, environment).profile).read(message)]
+    assert found == [Missed, Again]

@@ -11,7 +11,7 @@ from unlost.listener.app.feeds import CLASSES, feed_of, names
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.source.feed.loading import about, parse, shipped, text_of
 from unlost.listener.source.feed.profile import ALL_TABLES as TABLES
-from unlost.listener.source.feed.profile import Profile
+from unlost.listener.source.feed.profile import Profile, Table
 
 GOOD = 'url = "wss://feed.example/"\nid = "id"\n'
 TABLE = "must be a table, written { key = value }"
@@ -70,6 +70,10 @@ WRONG = [
     ("keep = { type = [[1]] }", "keep: type is compared with texts, numbers, true and false only"),
     ("keep = { 'a..b' = 1 }", "keep: 'a..b' is no path"),
     ("drop = 3", "drop: a condition is written"),
+    ("refuse = 3", "refuse: input should be a valid list"),
+    ("refuse = [{ when = 3, why = 'x' }]", "refuse[0].when: a condition is written"),
+    ("refuse = [{ when = 'a' }]", "refuse[0].why: is missing"),
+    ("again = { type = 'x', missed = 'perhaps' }", "again.missed: input should be a valid boolean"),
     ("keep = { a = 1 }\ndrop = { a = 2 }", "keep and drop are opposites"),
     ("each = 'data'", "each: the path of each must hold [*], as in data[*]"),
     ("lines = 'perhaps'", "lines: input should be a valid boolean"),
@@ -180,8 +184,14 @@ def test_every_key_has_a_mistake_that_is_tested():
     sentences = [mistake_in(text).split(": ") for text, _ in WRONG]
     tried = {re.sub(r"\[\d+\]", "", name) for _, name, *_ in sentences}
     assert {"open.within", "url_from.at", "wire.key"} <= set(keys_of(Profile))
-    relations = {"overlap"}  # tried with a number alone
-    assert set(keys_of(Profile)) - tried - relations == set()
+    assert set(keys_of(Profile)) - tried == set()
+
+
+def test_no_table_of_a_profile_is_left_out():
+    assert set(Table.__subclasses__()) - {Profile} == set(TABLES)
+    within = {key.rpartition(".")[0] for key in keys_of(Profile)} - {""}
+    assert len(within) == len(TABLES), "each table is the value of one key"
+    assert all(set(table.model_fields) <= {key.rpartition(".")[2] for key in keys_of(Profile)} for table in TABLES)
 
 
 @pytest.mark.parametrize(

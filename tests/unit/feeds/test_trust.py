@@ -9,6 +9,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.support.tls import Authority
+from unlost.listener.app.feeds import feed_of
 from unlost.listener.ports.source import SourceEnded
 from unlost.listener.source.brokers.address import read_address
 from unlost.listener.source.brokers.errors import words_of
@@ -74,6 +75,15 @@ async def test_a_feeds_message_names_the_key_of_its_profile(tmp_path: Path, sche
 async def test_a_class_is_named_its_opening(tmp_path: Path):
     async with tls_server(tmp_path) as place:
         assert f"{UNTRUSTED} ca of its Opening" in await loss_of(Own(f"wss://{place}/"))
+
+
+async def test_a_socketio_server_is_named_the_option_of_its_address(tmp_path: Path):
+    async with tls_server(tmp_path) as place:
+        _, feed = feed_of(f"socketios://{place}/orders")
+        assert f"{UNTRUSTED} ca=FILE in its address" in await loss_of(feed)
+        _, trusting = feed_of(f"socketios://{place}/orders?ca={tmp_path / 'ca.pem'}")
+        trusting.opened_within = 1.0
+        assert await loss_of(trusting) == "the feed was not open after 1 s"  # this server says nothing
 
 
 async def test_a_call_for_an_address_names_what_it_trusts(tmp_path: Path):

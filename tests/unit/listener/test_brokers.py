@@ -53,11 +53,15 @@ def test_seconds_have_limits(value: str) -> None:
         read(f"nats://one/ORDERS?ack_wait={value}").seconds("ack_wait", 30.0)
 
 
+ADAPTERS = ("unlost.listener.source.brokers.", "unlost.listener.source.socketio.")
+
+
 @pytest.mark.parametrize(("item", "library", "extra"), [
     ("nats://one/S", "nats", "nats"), ("kafka://one/t", "aiokafka", "kafka"), ("amqp://one/q", "aiormq", "rabbitmq"),
+    ("socketio://one/n", "socketio", "socketio"),
 ])  # fmt: skip
 def test_a_missing_extra_is_one_sentence(item: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [one for one in sys.modules if one.startswith("unlost.listener.source.brokers.")]:
+    for name in [one for one in sys.modules if one.startswith(ADAPTERS)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
     nothing: Any = None
