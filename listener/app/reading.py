@@ -18,9 +18,11 @@ from unlost.listener.core.watermark import Watermark
 from unlost.listener.ports.source import Receipt
 from unlost.listener.source.backfilling import Backfiller
 from unlost.listener.source.committer import CursorCommitter
+from unlost.listener.source.contact_keeper import ContactKeeper
 from unlost.listener.source.feed.source import FeedSource
 from unlost.listener.source.gaps import GapRecorder
 from unlost.listener.source.reader import Reader, ReadingOptions
+from unlost.listener.source.stream.stream import StreamSource
 
 
 class SourceReading:
@@ -60,10 +62,20 @@ class SourceReading:
         self.backfiller = self._backfiller(clocks, rng, facts)
         self._fetching: asyncio.Task[None] | None = None
         self._stopping = False
+        keeper = self._keeper(facts)
         self.committer = CursorCommitter(
             self._watermark, engine.cursors, store=self._store, source=self.source.name, group=options.group,
-            facts=facts,
+            facts=facts, before=[] if keeper is None else [keeper.save],
         )  # fmt: skip
+
+    def _keeper(self, facts: Facts) -> ContactKeeper | None:
+        """Make what keeps the contact over a restart. Brokers have offsets instead."""
+        source = self.source
+        if not isinstance(source, FeedSource | StreamSource):
+            return None
+        return ContactKeeper(
+            source, self._engine.gaps, taken=lambda: self.reader.messages, watermark=self._watermark, facts=facts
+        )
 
     def _backfiller(self, clocks: Clocks, rng: Callable[[], float], facts: Facts) -> Backfiller | None:
         """Make what fetches gaps, if the source is a feed that says how."""

@@ -130,6 +130,8 @@ def _feed(here: Surroundings, item: str) -> Source:
 def _stream(here: Surroundings, options: StreamOptions, saved: Callable[[], str | None]) -> Source:
     reports = CursorReporter(here.cursors, source=options.name, group=here.settings.group, saved=saved)
     if here.settings.partitions == "off":
-        return StreamSource(options, open_connection=here.open_connection, reports=reports)
+        return StreamSource(options, declare=here.declare, open_connection=here.open_connection, reports=reports)
     progress = GroupProgress(here.cursors, here.settings.group, here.store, here.members)
-    return PartitionedStream(options, progress, open_connection=here.open_connection, reports=reports)
+    return PartitionedStream(
+        options, progress, declare=here.declare, open_connection=here.open_connection, reports=reports
+    )

@@ -55,6 +55,12 @@ def ordinal_of(cursor: str) -> Decimal | None:
     return Decimal(digits.group()) if digits else None
 
 
+def is_further(cursor: str, other: str) -> bool:
+    """Return whether one cursor is known to be after another: both end with a number, and are alike before it."""
+    here, there = ordinal_of(cursor), ordinal_of(other)
+    return here is not None and there is not None and here > there and stem_of(cursor) == stem_of(other)
+
+
 def goes_back(stored: str, unknown: str, start: str) -> bool:
     """Whether to set the group's cursor back to the start of the stream, after the source did not know a cursor.
 

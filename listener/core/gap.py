@@ -1,5 +1,6 @@
 """A gap: events of a source that a listener could not receive. It is declared, never passed over in silence."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -24,6 +25,18 @@ class Gap(msgspec.Struct, frozen=True):
     missing: int | None
     began_at: float
     declared_at: float
+
+
+class LastContact(msgspec.Struct, frozen=True):
+    """The last contact of a listener with a source: how many seconds ago it heard of it, and was connected to it.
+
+    ``numbers``: the last ones that it counted, by name. ``heard_at``: epoch seconds by PostgreSQL's clock.
+    """
+
+    heard_ago: float
+    connected_ago: float
+    numbers: Mapping[str, int] | None
+    heard_at: float = 0.0
 
 
 FetchOutcome = Literal["filled", "partly", "failed"]

@@ -43,9 +43,12 @@ class Watermark:
         self._open: deque[Position] = deque()
         self._acknowledge = acknowledge
         self.cursor: str | None = None
+        self.opened = 0
+        """How many positions were ever opened."""
 
     def open(self, cursor: str | None, count: int = 1, receipt: Any = None) -> Position:
         """Record that ``count`` events were received; ``cursor`` is their last one."""
+        self.opened += 1
         position = Position(cursor, self, count, receipt)
         self._open.append(position)
         return position
@@ -62,6 +65,11 @@ class Watermark:
     def end(self) -> None:
         """Pass on no more receipts: the source is read again, since rows that were settled may be lost."""
         self._acknowledge = None
+
+    @property
+    def passed(self) -> int:
+        """How many of the opened positions are settled without a gap."""
+        return self.opened - len(self._open)
 
     @property
     def newest(self) -> str | None:

@@ -159,7 +159,7 @@ class Backfiller:
         while True:
             await asyncio.sleep(LEASE_SECONDS * RENEW_SHARE)
             with contextlib.suppress(Transient, Permanent):
-                await self._gaps.fetched(gap.gap_id, found=0, outcome=None, why=SETTLING, wait=LEASE_SECONDS)
+                await self._gaps.keep(gap.gap_id, lease=LEASE_SECONDS, why=SETTLING)
 
     async def _tried(self, work: GapTry) -> tuple[FetchOutcome | None, str, float]:
         """Fetch; return the outcome, why it is so, and how long to wait if there is none yet."""
@@ -213,7 +213,7 @@ class Backfiller:
                     return ""
                 for at in range(0, len(page), AT_ONCE):
                     taking = taking_of(page[at : at + AT_ONCE])
-                    numbers.update(number for _, number in taking.numbers[: MOST_IDS - len(numbers)])
+                    numbers.update(number for (_, number), _ in taking.numbers[: MOST_IDS - len(numbers)])
                     await self._admit(taking.bodies, seen)
 
     async def _admit(self, bodies: Sequence[bytes], seen: set[str]) -> None:

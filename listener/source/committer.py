@@ -1,7 +1,7 @@
 """Commits the group's cursor, up to which everything is settled, to PostgreSQL about once a second."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import CursorNotSaved, CursorSaved, Facts
@@ -26,13 +26,16 @@ class CursorCommitter:
         source: str,
         group: str,
         facts: Facts,
+        before: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
+        """``before``: what is saved before the cursor."""
         self._watermark = watermark
         self._store = store
         self._cursors = cursors
         self._source = source
         self._group = group
         self._facts = facts
+        self._before = before
         self._saved: tuple[int, str | None] = (0, None)
         self._answer: tuple[StoreMark | None, str] | None = None
 
@@ -53,6 +56,8 @@ class CursorCommitter:
         """Save the cursor if it has moved. A failure is reported, and the next save replaces it."""
         watermark = self._watermark()
         cursor, state = watermark.cursor, (watermark.reading, watermark.cursor)
+        for save in self._before:
+            await save()
         if cursor is None or state == self._saved:
             return
         store = self._store()

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from unlost.listener.core.errors import Transient
-from unlost.listener.core.facts import Fact, SourceGap
+from unlost.listener.core.facts import Fact, GapNotRecorded, SourceGap
 from unlost.listener.core.gap import Gap, GapTry
 from unlost.listener.source import gaps as gaps_module
 from unlost.listener.source.gaps import GapRecorder
@@ -82,6 +82,60 @@ async def test_a_gap_that_all_listeners_declare_is_one_row(database_url: str) ->
     async with database.acquire() as connection:
         assert await Reports(connection).count_gaps() == 2 + len(recorders)
     await database.close()
+
+
+async def test_what_comes_from_outside_is_cleaned_and_a_refused_gap_takes_no_other_along(database_url: str) -> None:
+    database = Database(database_url, connections=2)
+    await migrate(database)
+    facts: list[Fact] = []
+    recorder = GapRecorder(PostgresGaps(database, instance="a"), now=lambda: 1_000.0, facts=facts.append)
+    recorder.declare("feed", "sequence", after="7", resumed_at="9", missing=1)
+    recorder.declare("feed", "sequence", after="x\0y:7", resumed_at="\ud800" * 10_000, missing=10**25)
+    recorder.declare("feed", "disconnected", began_at=1e300)  # PostgreSQL has no such time
+    recorder.declare("feed", "silence")
+    running = asyncio.create_task(recorder.run())
+    await asyncio.wait_for(recorder.finish(), 20)
+    running.cancel()
+    async with database.acquire("looking") as connection:
+        found = await Reports(connection).gaps(10)
+    await database.close()
+    assert sorted((gap.how, gap.after, gap.missing) for gap in found) == [
+        ("sequence", "7", 1),
+        ("sequence", "x\\x00y:7", None),
+        ("silence", None, None),
+    ]
+    assert max(len(gap.resumed_at or "") for gap in found) <= gaps_module.LONGEST_POSITION
+    assert [fact.count for fact in facts if isinstance(fact, GapNotRecorded)] == [1]
+
+
+async def test_a_group_fetches_one_gap_of_a_source_at_a_time(database_url: str) -> None:
+    """Each listener keeps the pause between two calls. Together they must not ask more often."""
+    database = Database(database_url, connections=8)
+    await migrate(database)
+    listeners = [PostgresGaps(database, instance=name) for name in "abcd"]
+    now = float(int(time.time()))
+    await listeners[0].record(
+        [
+            Gap(f"g{number}", source, "disconnected", None, None, None, now - 60.0, now - 50.0 + number)
+            for number, source in enumerate(["feed"] * 5 + ["other"])
+        ]
+    )
+    try:
+        takes = [one.take("feed", after=0.0, lease=60.0) for one in listeners * 2]
+        taken = [work.gap.gap_id for work in await asyncio.gather(*takes) if work is not None]
+        assert taken == ["g0"]
+        other = await listeners[1].take("other", after=0.0, lease=60.0)
+        assert other is not None
+        await listeners[0].keep("g0", lease=60.0)
+        assert await listeners[1].take("feed", after=0.0, lease=60.0) is None
+        await listeners[0].fetched("g0", found=0, outcome=None, why="429", wait=60.0)
+        following = await listeners[1].take("feed", after=0.0, lease=0.0)
+        assert following is not None
+        assert following.gap.gap_id == "g1", "the first one waits, and nobody fetches it"
+        again = await listeners[2].take("feed", after=0.0, lease=60.0)
+        assert again is not None, "the lease has ended"
+    finally:
+        await database.close()
 
 
 async def test_a_gap_is_taken_by_one_listener_at_a_time_and_again_after_its_lease(database_url: str) -> None:

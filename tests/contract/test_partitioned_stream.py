@@ -38,7 +38,7 @@ class Group:
             return name, self.members - {name}
 
         progress = GroupProgress(self.cursors, GROUP, lambda: None, members)
-        return PartitionedStream(StreamOptions(self.producer.stream, SOURCE), progress)
+        return PartitionedStream(StreamOptions(self.producer.stream, SOURCE), progress, declare=lambda *_, **__: None)
 
     async def publish(self, *event_ids: str) -> str:
         body = "\n".join(json.dumps({"event_id": one, "payload": 1}) for one in event_ids)
@@ -159,7 +159,7 @@ async def test_a_source_that_sends_no_partitions_is_refused(group: Group) -> Non
     """Such as a producer of an earlier version, which would send everything."""
     source = PartitionedStream(
         StreamOptions(group.producer.stream, SOURCE), group.source("a").progress,
-        open_connection=without_the_question,
+        declare=lambda *_, **__: None, open_connection=without_the_question,
     )  # fmt: skip
     with pytest.raises(SourceEnded, match="set this listener's PARTITIONS to off"):
         async with source.open(nowhere):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unlost.listener.core.gap import FetchOutcome, Gap, GapTry
+from unlost.listener.core.gap import FetchOutcome, Gap, GapTry, LastContact
 
 
 class KeptGaps:
@@ -13,6 +13,8 @@ class KeptGaps:
         self.tries: dict[str, int] = {}
         self.found: dict[str, int] = {}
         self.outcomes: dict[str, tuple[FetchOutcome, str]] = {}
+        self.others: list[LastContact] = []
+        self.kept: list[LastContact] = []
         self.waits: list[tuple[float, str]] = []
 
     async def record(self, gaps: Sequence[Gap]) -> None:
@@ -27,6 +29,19 @@ class KeptGaps:
                 self.tries[gap.gap_id] = self.tries.get(gap.gap_id, 0) + 1
                 return GapTry(gap, self.tries[gap.gap_id])
         return None
+
+    async def contacts(self, source: str) -> Sequence[LastContact]:
+        """See ``Gaps``."""
+        return self.others
+
+    async def keep_contact(self, source: str, contact: LastContact) -> None:
+        """See ``Gaps``."""
+        self.kept.append(contact)
+
+    async def keep(self, gap_id: str, *, lease: float, why: str = "") -> None:
+        """See ``Gaps``."""
+        assert gap_id not in self.outcomes
+        self.waits.append((lease, why))
 
     async def fetched(
         self, gap_id: str, *, found: int, outcome: FetchOutcome | None, why: str, wait: float = 0.0

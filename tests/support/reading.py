@@ -70,10 +70,12 @@ class Reading:
         receipts: BatchQueue[Receipt] = options.pop("receipts", None) or BatchQueue()
         websocket = WebSocketOptions(**{"open_timeout": 2.0} | options)
         stream = StreamOptions(url, "source", resumes, websocket.max_frame, websocket)
+        gaps = GapRecorder(KeptGaps(), now=lambda: 5.0, facts=self._hear)
         self.reader = Reader(
-            source or StreamSource(stream, open_connection=open_connection), ReadingOptions("group", backoff=backoff),
+            source or StreamSource(stream, declare=gaps.declare, open_connection=open_connection),
+            ReadingOptions("group", backoff=backoff),
             inlet=as_a(Inlet, self.inlet), cursors=self.cursors, must_pause=lambda: "",
-            gaps=GapRecorder(KeptGaps(), now=lambda: 5.0, facts=self._hear),
+            gaps=gaps,
             database_away=lambda: "", overflow=lambda _, __: None, facts=self._hear, rng=lambda: 0.5,
             receipts=receipts, **clock,
         )  # fmt: skip

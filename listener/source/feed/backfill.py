@@ -120,7 +120,7 @@ def values_of(gap: Gap, given: Backfill) -> dict[str, str | None]:
     """Return the value of each name in braces; None if this gap does not have it."""
     by, after = divided(gap.after)
     before = divided(gap.resumed_at)[1]
-    numbers = gap.how == "sequence" and after is not None and before is not None
+    numbers = gap.how == "sequence" and gap.missing is not None and after is not None and before is not None
     return {
         "from": _time(gap.began_at - given.margin, given.time),
         "to": _time(gap.declared_at + given.margin, given.time),

@@ -53,9 +53,11 @@ class FeedLink(Protocol):
 class FeedConnection:
     """A ``NewConnection`` while the feed subscribes, and messages after that."""
 
-    def __init__(self, link: FeedLink, after: str | None) -> None:
+    def __init__(self, link: FeedLink, after: str | None, *, overlaps: bool = False) -> None:
         self.link = link
         self.after = after
+        self.expected = after if overlaps else None
+        """The cursor of an event that the feed sends again before any later one. None: none, or it has come."""
         self.unsettled = 0
         """How many messages wait to be acknowledged."""
         self.delivered = False

@@ -5,7 +5,7 @@ events are lost. So holes are kept until the old connection has ended. Numbers t
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from unlost.listener.source.feed.gaps import Hole, Numbers
 
@@ -24,7 +24,9 @@ class Count:
         self._kept = 0
 
     def keep(self, hole: Hole) -> bool:
-        """Keep a hole that another connection may fill; False if there are too many."""
+        """Keep a hole that another connection may fill; False if there are too many, or if its size is unknown."""
+        if hole.missing is None:
+            return False
         self._kept += 1
         if self._kept <= MOST_HOLES:
             self.holes.setdefault(hole.by, []).append((hole.first, hole.last))
@@ -44,7 +46,7 @@ class Count:
         for by in other.numbers.last:
             *spans, (end, _) = both(self.missing(by), other.missing(by))
             first = spans.pop(0)[1] + 1 if spans and spans[0][0] == -math.inf else None
-            self.numbers.put(by, None if first is None else int(first), int(end) - 1)
+            self.numbers.join(by, None if first is None else int(first), int(end) - 1)
             self.holes[by] = spans
 
     def take_holes(self) -> Sequence[Hole]:
@@ -72,23 +74,56 @@ def both(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
 
 
 class Counting:
-    """The numbers of all connections. ``declare`` declares a hole. ``apart``: each has numbers of its own."""
+    """The numbers of all connections. ``declare`` declares a hole.
 
-    def __init__(self, declare: Callable[[Hole], None], *, apart: bool) -> None:
+    ``apart``: each has numbers of its own. ``rereads``: a connection may begin with events of the one before.
+    """
+
+    def __init__(self, declare: Callable[[Hole], None], *, apart: bool, rereads: bool = False) -> None:
         self._declare = declare
         self._apart = apart
+        self._rereads = rereads
         self._counts: list[Count] = []
         self._last = Count()
+        self._has_numbers = False
 
     def begin(self) -> Count:
         """Return the count of a new connection."""
         count = Count() if self._apart or self._counts else self._last
+        count.numbers.begin(rereads=self._rereads)
         if not self._apart:
             self._counts.append(count)
         return count
 
-    def found(self, count: Count, hole: Hole) -> None:
-        """Note what one connection has skipped."""
+    def take(self, count: Count, sequence: tuple[str, int], cursor: str | None) -> None:
+        """Take the number of an event that came by a connection, and the event's cursor."""
+        self._has_numbers = True
+        if (hole := count.numbers.take(*sequence, cursor)) is not None:
+            self._found(count, hole)
+
+    def numbers(self) -> Mapping[str, int] | None:
+        """Return the last number of each name; None if there are none, or none that are counted across connections.
+
+        While several connections deliver, these are the numbers of the oldest: what another lacks may come by it.
+        """
+        if self._apart or not self._has_numbers:
+            return None
+        return (self._counts or [self._last])[0].numbers.last
+
+    def follow(self, numbers: Mapping[str, int], *, missed: bool) -> None:
+        """Continue after numbers that were received before all connections of this process.
+
+        ``missed``: nobody received those between them and the first ones of this process.
+        """
+        if self._apart:
+            return
+        self._has_numbers = True
+        count = (self._counts or [self._last])[0]
+        for by, number in numbers.items():
+            if (hole := count.numbers.follow(by, number, rereads=self._rereads)) is not None and missed:
+                self._declare(hole)
+
+    def _found(self, count: Count, hole: Hole) -> None:
         if len(self._counts) < 2 or not count.keep(hole):
             self._declare(hole)
 

@@ -139,6 +139,9 @@ class Feed(ABC):
 
     resumes: bool = False
     """Whether missed events are sent later: after a cursor, or because they were not acknowledged."""
+    overlaps: bool = False
+    """Whether a feed that is asked to continue after a cursor sends the event with that cursor again, before later
+    ones. If none comes, it has lost events: a gap. This is known only of cursors that end with a number."""
     shared: bool = False
     """Whether each message goes to one of several connections."""
     key: str = ""

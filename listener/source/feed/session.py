@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
+from unlost.listener.core.cursor import is_further
 from unlost.listener.core.errors import UnlostError
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Loss, Opened, Receipt, SourceEnded, Taken
@@ -215,6 +216,7 @@ class FeedSession:
         """Act on a message, unless the session has ended; return what must be sent."""
         if isinstance(message, Oversized):
             self._ready.put_oversized(message)
+            self._source.counts.oversized += 1
             return ()
         taking = take_in(self._feed, message)
         if isinstance(taking, tuple):
@@ -222,12 +224,16 @@ class FeedSession:
             self._ready.put_event(body, event.cursor, len(message))
             self._source.counts.events += 1
             connection.delivered = True
+            if connection.expected is not None:
+                self._compare(connection, (event.cursor,))
             if event.sequence is not None:
-                self._count(connection, counted_as(event.sequence))
+                self._count(connection, counted_as(event.sequence), event.cursor)
             return ()
         self._keep(connection, taking, len(message))
-        for sequence in taking.numbers:
-            self._count(connection, sequence)
+        if connection.expected is not None:
+            self._compare(connection, taking.cursors)
+        for sequence, cursor in taking.numbers:
+            self._count(connection, sequence, cursor)
         for order in taking.orders if obeys else ():
             self._obey(connection, order)
         return taking.sends
@@ -245,10 +251,17 @@ class FeedSession:
             case _:
                 assert_never(order)
 
-    def _count(self, connection: FeedConnection, sequence: tuple[str, int]) -> None:
-        self._source.has_numbers = True
-        if (hole := connection.count.numbers.take(*sequence)) is not None:
-            self._source.counting.found(connection.count, hole)
+    def _compare(self, connection: FeedConnection, cursors: Sequence[str | None]) -> None:
+        """Compare the first cursor of a connection with the one after which the feed was to continue."""
+        asked, first = connection.expected, next((one for one in cursors if one is not None), None)
+        if asked is None or first is None:
+            return
+        connection.expected = None
+        if is_further(first, asked):
+            self._source.resumed_late(asked, first)
+
+    def _count(self, connection: FeedConnection, sequence: tuple[str, int], cursor: str | None) -> None:
+        self._source.counting.take(connection.count, sequence, cursor)
 
     def _keep(self, connection: FeedConnection, taking: Taking, size: int) -> None:
         counts = self._source.counts

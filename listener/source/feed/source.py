@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from unlost.listener.core.errors import UnlostError
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.ports.source import Opened as Opened
+from unlost.listener.source.contact import Contact
 from unlost.listener.source.feed.connection import FeedConnection, FeedLink
 from unlost.listener.source.feed.counting import Counting
 from unlost.listener.source.feed.gaps import Declare, Hole
@@ -40,6 +41,7 @@ class Counts:
     events: int = 0
     control: int = 0
     refused: int = 0
+    oversized: int = 0
     acknowledged: int = 0
     connections: int = 0
 
@@ -62,20 +64,31 @@ class FeedSource:
         self.name = name
         self.feed = feed
         self.counts = Counts()
-        self.counting = Counting(self.hole, apart=feed.numbers_each_connection)
+        self.counting = Counting(self.hole, apart=feed.numbers_each_connection, rereads=feed.resumes)
         self.declare = declare
         self._open_connection = open_connection
         self._websocket = websocket or WebSocketOptions()
         self._now = now
-        self._lost_at: float | None = None
-        """The last sign of life before the connection was lost, by the event loop's clock."""
+        self.contact = Contact(name, declare, now=now)
         self._refusals = 0
-        self.has_numbers = False
-        """Whether the feed has sent a number yet."""
 
     @property
-    def _numbers_show_gaps(self) -> bool:
-        return self.has_numbers and not self.feed.numbers_each_connection
+    def numbering(self) -> "FeedSource":
+        """Its events may be numbered."""
+        return self
+
+    @property
+    def put(self) -> int:
+        """See ``Numbering``."""
+        return self.counts.events + self.counts.refused + self.counts.oversized
+
+    def numbers(self) -> Mapping[str, int] | None:
+        """See ``Numbering``."""
+        return self.counting.numbers()
+
+    def follow(self, numbers: Mapping[str, int], *, missed: bool) -> None:
+        """See ``Numbering``."""
+        self.counting.follow(numbers, missed=missed)
 
     @property
     def resumes(self) -> bool:
@@ -106,8 +119,7 @@ class FeedSource:
             session.opening = Opened(after)
             yield session
         finally:
-            if session.last_sign > float("-inf"):
-                self._lost_at = session.last_sign
+            self.contact.close(session.last_sign)
             try:
                 await session.close()
             finally:
@@ -125,9 +137,7 @@ class FeedSource:
         self._refusals = 0
         if given_up is not None:
             self.declare(self.name, "refused", after=given_up)
-        if self._lost_at is not None:
-            self.disconnected(self._lost_at)
-        self._lost_at = None
+        self.contact.open(lambda: session.last_sign, missed=self._misses)
         return after
 
     @property
@@ -138,13 +148,21 @@ class FeedSource:
     def hole(self, hole: Hole) -> None:
         """Declare numbers that were skipped."""
         after, resumed_at = hole.named(hole.first - 1), hole.named(hole.last + 1)
-        self.declare(self.name, "sequence", after=after, resumed_at=resumed_at, missing=hole.count)
+        self.declare(self.name, "sequence", after=after, resumed_at=resumed_at, missing=hole.missing)
+
+    @property
+    def _misses(self) -> bool:
+        """Whether the feed repeats nothing, and its numbers do not show what is missing."""
+        return not (self.feed.resumes or self.feed.recovered) and self.numbers() is None
 
     def disconnected(self, since: float) -> None:
-        """Declare a time without a connection, unless the feed repeats events or their numbers show what is missing."""
-        if not (self.feed.resumes or self.feed.recovered or self._numbers_show_gaps):
-            ago = asyncio.get_running_loop().time() - since
-            self.declare(self.name, "disconnected", began_at=self._now() - ago)
+        """Declare a time without a connection, unless it is known otherwise what is missing."""
+        if self._misses:
+            self.contact.disconnected(since)
+
+    def resumed_late(self, asked: str, cursor: str) -> None:
+        """Declare that the feed continued after what it was asked for: it has removed events, or lost them."""
+        self.declare(self.name, "refused", after=asked, resumed_at=cursor)
 
     def missed(self) -> None:
         """Declare that a feed could not continue where it was."""
@@ -195,7 +213,8 @@ class FeedSource:
         if again is not None and again.url is not None:
             opening = moved(opening, again.url)
         try:
-            connection = FeedConnection(await stack.enter_async_context(self._linked(opening)), after)
+            link = await stack.enter_async_context(self._linked(opening))
+            connection = FeedConnection(link, after, overlaps=self.feed.overlaps)
         except SourceEnded as error:
             error.loss = error.loss._replace(why=f"{host_of(opening.url)}: {error.loss.why}")
             raise

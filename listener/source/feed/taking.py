@@ -39,12 +39,15 @@ def counted_as(sequence: tuple[str, int]) -> tuple[str, int]:
 
 
 class Taking(msgspec.Struct):
-    """One message. Each of ``bodies`` has its entry in ``cursors``. ``refused``: how many bodies are no events."""
+    """One message. Each of ``bodies`` has its entry in ``cursors``. ``refused``: how many bodies are no events.
+
+    ``numbers``: those of its events, with their cursors.
+    """
 
     bodies: list[bytes] = []
     cursors: list[str | None] = []
     sends: list[str] = []
-    numbers: list[tuple[str, int]] = []
+    numbers: list[tuple[tuple[str, int], str | None]] = []
     orders: list[Order] = []
     refused: int = 0
     receipt: Receipt | None = None
@@ -56,7 +59,7 @@ class Taking(msgspec.Struct):
                 self.bodies.append(body_of(action))
                 self.cursors.append(action.cursor)
                 if action.sequence is not None:
-                    self.numbers.append(counted_as(action.sequence))
+                    self.numbers.append((counted_as(action.sequence), action.cursor))
             case Refused():
                 self.refused += 1
                 self.bodies.append(refused_body(action))
@@ -64,7 +67,7 @@ class Taking(msgspec.Struct):
             case Send():
                 self.sends.append(action.text)
             case Numbered():
-                self.numbers.append(counted_as(action.sequence))
+                self.numbers.append((counted_as(action.sequence), None))
             case Receipt():
                 if self.receipt is not None:
                     raise ValueError("one message has two receipts")

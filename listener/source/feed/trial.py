@@ -87,7 +87,7 @@ class Trial:
                 f"{self.repeated:,} of {events:,} ids came again: is the id one of an event, not of its subject?"
             )
         if self.holes:
-            skipped = counted(sum(hole.count for hole in self.holes), "number was", "numbers were")
+            skipped = counted(sum(hole.missing or 0 for hole in self.holes), "number was", "numbers were")
             found.append(f"{skipped} skipped: that would be a gap")
         return found
 
@@ -113,9 +113,9 @@ class Trial:
         for body in taking.bodies:
             yield self._event(body)
         self._last_cursor = next((one for one in reversed(taking.cursors) if one is not None), self._last_cursor)
-        for sequence in taking.numbers:
+        for sequence, cursor in taking.numbers:
             self._last_number = sequence
-            if (hole := self._numbers.take(*sequence)) is not None:
+            if (hole := self._numbers.take(*sequence, cursor)) is not None:
                 self.holes.append(hole)
         for text in taking.sends:
             yield MessageResult("sent", detail=text)

@@ -16,6 +16,7 @@ from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.core.watermark import Position, Watermark, settle
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SessionOver, SourceEnded, Taken
+from unlost.listener.source.feed.gaps import Declare
 from unlost.listener.source.stream.handshake import Handshake, handshake_of, with_cursor
 from unlost.listener.source.stream.partitions import (
     COUNT,
@@ -60,10 +61,11 @@ class PartitionedStream(StreamSource):
         options: StreamOptions,
         progress: GroupProgress,
         *,
+        declare: Declare,
         open_connection: Open | None = None,
         reports: ReportsCursors | None = None,
     ) -> None:
-        super().__init__(options, open_connection=open_connection, reports=reports)
+        super().__init__(options, declare=declare, open_connection=open_connection, reports=reports)
         self.resumes = True
         self.progress = progress
         """Where it is kept how far the group has got."""

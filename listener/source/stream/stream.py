@@ -14,12 +14,18 @@ from typing import Literal, Protocol
 
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SourceEnded, Taken
+from unlost.listener.source.contact import Contact
+from unlost.listener.source.feed.gaps import Declare
+from unlost.listener.source.feed.signs import Signs
 from unlost.listener.source.stream.envelope import split
 from unlost.listener.source.stream.handshake import Handshake, handshake_of, with_cursor
 from unlost.listener.source.stream.lines import ACCEPT, LINES, batch_of, parted
 from unlost.listener.source.websocket.connection import Open, WebSocketOptions
 from unlost.listener.source.websocket.link import HandshakeRefused, WebSocketLink, linked
 from unlost.listener.source.websocket.messages import open_messages
+
+PAUSED_SECONDS = 1.0
+"""If nobody took messages for so long, those that come next may have waited."""
 
 
 class ReportsCursors(Protocol):
@@ -48,11 +54,19 @@ class StreamSource:
     partitioned = False
 
     def __init__(
-        self, options: StreamOptions, *, open_connection: Open | None = None, reports: ReportsCursors | None = None
+        self,
+        options: StreamOptions,
+        *,
+        declare: Declare,
+        open_connection: Open | None = None,
+        reports: ReportsCursors | None = None,
     ) -> None:
         self.name = options.name
         self.resumes = options.resumes == "yes"
         """See ``Source``."""
+        self.contact = Contact(options.name, declare)
+        self.numbering = None
+        """Its events are not numbered, or it resumes."""
         self._options = options
         self._is_ours = False
         """Whether the last handshake was that of our producer. Only then is it asked for lines."""
@@ -82,8 +96,13 @@ class StreamSource:
                 self.resumes = handshake.is_ours
             self._check_size(handshake)
             reports = self._reports if handshake.is_ours else None
-            session = LineSession if asks and handshake.is_ours and handshake.lines else StreamSession
-            yield session(link, self._opening(after, handshake), reports, ours=handshake.is_ours)
+            kind = LineSession if asks and handshake.is_ours and handshake.lines else StreamSession
+            session = kind(link, self._opening(after, handshake), reports, ours=handshake.is_ours)
+            self.contact.open(session.heard_at, missed=not self.resumes)
+            try:
+                yield session
+            finally:
+                self.contact.close(session.heard_at())
 
     def _opening(self, after: str | None, handshake: Handshake) -> Opened:
         if not self.resumes:
@@ -107,12 +126,25 @@ class StreamSession:
         self._ours = ours
         self._link = link
         self._reports = reports
+        self._signs = Signs(asyncio.get_running_loop().time())
+        self._took_at = self._signs.last_at
         self.abort = link.abort
         """See ``Session``."""
 
+    def heard_at(self) -> float:
+        """Return when the source showed its last sign of life, by the event loop's clock."""
+        return max(self._signs.last_at, self._link.answered_at)
+
     async def take(self, most: int, size: int) -> Taken:
         """See ``Session``."""
-        return self._taken(await self._link.take(most, size), most)
+        clock, signs = asyncio.get_running_loop().time, self._signs
+        if (began := clock()) > self._took_at + PAUSED_SECONDS:
+            signs.pause(self._took_at)
+            signs.resume(began)
+        taken = await self._link.take(most, size)
+        self._took_at = clock()
+        signs.heard(self._took_at)
+        return self._taken(taken, most)
 
     async def take_rest(self, most: int, size: int) -> Taken | None:
         """See ``Session``."""

@@ -13,8 +13,7 @@ NUMBERS = st.sets(st.integers(-5, 30), max_size=20)
 
 def take(one: Counting, count: Count, numbers: set[int], by: str = "x") -> None:
     for number in sorted(numbers):
-        if (hole := count.numbers.take(by, number)) is not None:
-            one.found(count, hole)
+        one.take(count, (by, number), None)
 
 
 @given(before=NUMBERS, parts=st.lists(NUMBERS, min_size=1, max_size=4), after=NUMBERS, data=st.data())
@@ -86,3 +85,90 @@ def test_messages_after_a_pause_may_be_as_old_as_the_pause():
     assert signs.last_at == 20.0
     signs.heard(56.0)
     assert signs.last_at == 56.0
+
+
+# -- numbers that go back, or leap -------------------------------------------------------------------
+
+
+def counted(one: Counting, count: Count, *numbers: int, cursor: str | None = None) -> None:
+    for number in numbers:
+        one.take(count, ("x", number), cursor)
+
+
+def test_numbers_that_begin_anew_are_declared_and_counted_from_there():
+    found: list[Hole] = []
+    one = Counting(found.append, apart=False)
+    count = one.begin()
+    counted(one, count, 500, 501, 499, 502, 501, 1, 2, 3, 4, 6)
+    assert found == [Hole("x", 502 + 1, 1 - 1), Hole("x", 5, 5)]
+    assert (found[0].missing, found[1].missing) == (None, 1), "how many is unknown"
+    assert (found[0].named(found[0].first - 1), found[0].named(found[0].last + 1)) == ("x:502", "x:1")
+
+
+def test_a_late_number_is_no_new_beginning():
+    found: list[Hole] = []
+    one = Counting(found.append, apart=False)
+    count = one.begin()
+    counted(one, count, *range(1, 50), 7, 7, 7, 8, 50, 9, 10, 51, 51, 51, 51, 40, 39, 38, 52)
+    assert found == []
+
+
+def test_one_absurd_number_hides_no_later_one():
+    found: list[Hole] = []
+    one = Counting(found.append, apart=False)
+    count = one.begin()
+    counted(one, count, 1, 2, 10**18, 3, 4, 5, 7)
+    assert [hole.missing for hole in found] == [None, None, 1]
+    assert [hole.named(hole.last + 1) for hole in found] == ["x:1000000000000000000", "x:3", "x:7"]
+    counted(one, count, 10**5_000, 8, 9, 10, 12)
+    assert [hole.missing for hole in found[3:]] == [None, None, 1]
+    assert all(len(hole.named(hole.last + 1)) < 100 for hole in found)
+
+
+def test_after_a_reconnect_a_lower_number_of_a_feed_that_does_not_resume_is_declared_at_once():
+    found: list[Hole] = []
+    one = Counting(found.append, apart=False)
+    counted(one, one.begin(), 1, 2, 3)
+    one.end_all()
+    counted(one, one.begin(), 3, 4)
+    one.end_all()
+    assert found == [], "the last one, repeated, is no gap"
+    counted(one, one.begin(), 2, 3, 4, 5, 7)
+    assert found == [Hole("x", 5, 1), Hole("x", 6, 6)]
+
+
+def test_a_feed_that_resumes_may_repeat_unless_its_cursor_shows_that_the_event_is_new():
+    found: list[Hole] = []
+    one = Counting(found.append, apart=False, rereads=True)
+    count = one.begin()
+    for number in range(1, 100):
+        counted(one, count, number, cursor=f"t{number}")
+    one.end_all()
+    count = one.begin()
+    for number in range(50, 110):
+        counted(one, count, number, cursor=f"t{number}")
+    assert found == []
+    one.end_all()
+    count = one.begin()
+    counted(one, count, 1, 2, cursor="t110")  # the server counts from 1 again
+    assert [(hole.first, hole.last, hole.missing) for hole in found] == [(110, 0, None)]
+    counted(one, count, 4, cursor="t112")
+    assert found[1:] == [Hole("x", 3, 3)]
+
+
+@given(
+    runs=st.lists(st.tuples(st.integers(0, 10**6), st.integers(4, 20)), min_size=1, max_size=6),
+    absurd=st.lists(st.integers(10**13, 10**20), max_size=2),
+)
+def test_however_numbers_jump_the_last_ones_are_counted_again(runs: list[tuple[int, int]], absurd: list[int]):
+    found: list[Hole] = []
+    one = Counting(found.append, apart=False)
+    count = one.begin()
+    for number in absurd:
+        counted(one, count, number)
+    for first, length in runs:
+        counted(one, count, *range(first, first + length))
+    end = runs[-1][0] + runs[-1][1]
+    known = len(found)
+    counted(one, count, end + 3)
+    assert found[known:] == [Hole("x", end, end + 2)]

@@ -30,7 +30,11 @@ Declared = dict[str, Any]
 def declaring(source: FeedSource) -> list[Declared]:
     """Keep all that the source declares."""
     gaps: list[Declared] = []
-    source.declare = lambda source, how, **more: gaps.append({"how": how, **more})
+
+    def declare(source: str, how: str, *, once: str | None = None, **more: Any) -> None:
+        gaps.append({"how": how, **more})
+
+    source.declare = source.contact.declare = declare
     return gaps
 
 
@@ -316,6 +320,36 @@ async def test_the_first_loss_counts_however_many_attempts_fail():
             pass
     assert [gap["how"] for gap in gaps] == ["disconnected"]
     assert gaps[0]["began_at"] <= lost_at
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "late"),
+    [("5000", 4999, False), ("5000", 5000, False), ("5000", 5001, True), ("5000", 90_000, True), ("t-5", 9, False)],
+)
+async def test_a_feed_that_continues_after_what_it_was_asked_for_leaves_a_gap(asked: str, first: int, late: bool):
+    """With an overlap, an event that is known must come before any later one."""
+    text = 'cursor = "t"\nresume = { query = "c" }\noverlap = 100\nkeep = { id = "*" }\nid = "id"'
+    async with serving() as server:
+        source = source_of(text, server)
+        gaps = declaring(source)
+        async with opened(source, asked) as session:
+            client = await server.clients.get()
+            await client.send('{"control":1}')
+            for number, cursor in enumerate([first, first + 500]):
+                await client.send(json.dumps({"id": number, "t": cursor}))
+            assert await taken(session, 2) == ["0", "1"]
+    expected = [{"how": "refused", "after": asked, "resumed_at": str(first)}] if late else []
+    assert gaps == expected
+
+
+@pytest.mark.parametrize("resume", ['resume = { query = "c" }', 'resume = { message = "{cursor}" }\noverlap = 100'])
+async def test_without_an_overlap_or_with_live_events_before_it_nothing_can_be_known(resume: str):
+    async with serving() as server:
+        source = source_of(f'cursor = "t"\n{resume}\nid = "id"', server)
+        async with opened(source, "5000") as session:
+            await (await server.clients.get()).send('{"id":1,"t":9000}')
+            assert await taken(session) == ["1"]
+    assert numbers_of(source) == []
 
 
 async def test_a_cursor_that_was_given_up_is_declared_once_however_often_connecting_fails_then():

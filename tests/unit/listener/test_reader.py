@@ -78,6 +78,21 @@ async def test_resumes_no_is_obeyed_even_with_our_own_producer():
     assert source.asked == ["sig=a%2Fb+c&cursor=mine"]
 
 
+async def test_a_source_that_cannot_resume_declares_each_time_without_a_connection():
+    source = ScriptedSource(frames=[b"{}"], ends=ConnectionClosedError(Close(1001, ""), None))
+    async with source.read() as one:
+        await one.until(lambda r: len(r.of(SourceConnected)) == 3)
+        gaps = [fact.gap for fact in one.of(SourceGap)]
+    assert [(gap.source, gap.how, gap.missing) for gap in gaps] == [("source", "disconnected", None)] * 2
+
+
+async def test_a_source_that_resumes_declares_none():
+    source = ScriptedSource(OURS, frames=[b"{}"], ends=ConnectionClosedError(None, None))
+    async with source.read(stored="j.4") as one:
+        await one.until(lambda r: len(r.of(SourceConnected)) == 3)
+        assert not one.of(SourceGap)
+
+
 async def test_an_address_that_answers_otherwise_must_prove_resuming_again():
     refused = InvalidStatus(Response(403, "Forbidden", Headers()))
     source = ScriptedSource(OURS, frames=[b"{}"], ends=ConnectionClosedError(None, None))
