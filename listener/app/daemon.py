@@ -125,6 +125,7 @@ class ListenerDaemon:
     def _show(self, registry: CollectorRegistry, metrics: ListenerMetrics) -> None:
         """Show in metrics what no fact states."""
         metrics.show_routes(self._engine.pipeline.work.pausing)
+        metrics.show_sources([one.source.name for one in self._listening.readings])
         registry.register(EngineGauges(self._engine))
         registry.register(EffectGauges(self._listening.effects))
         registry.register(SourceGauges(self._listening.readings))

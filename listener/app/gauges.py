@@ -74,11 +74,15 @@ class SourceGauges(Collector):
         unsettled = GaugeMetricFamily(
             "unlost_source_unsettled_events", "Events received from the source and not settled yet", labels=["source"]
         )
+        lag = GaugeMetricFamily(
+            "unlost_source_lag_seconds", "Age of the oldest event of the source that is not settled", labels=["source"]
+        )
         messages = CounterMetricFamily("unlost_source_messages", "Messages taken from the source", labels=["source"])
         for one in self._readings:
             name = [one.source.name]
             connected.add_metric(name, float(one.reader.connected))
             paused.add_metric(name, float(bool(one.reader.paused) and not one.held))
             unsettled.add_metric(name, float(one.inlet.watermark.waiting))
+            lag.add_metric(name, one.lag_seconds)
             messages.add_metric(name, float(one.reader.messages))
-        yield from (connected, paused, unsettled, messages)
+        yield from (connected, paused, unsettled, lag, messages)

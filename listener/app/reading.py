@@ -12,7 +12,7 @@ from unlost.listener.app.sources import Build, key_of
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.facts import Facts
+from unlost.listener.core.facts import Facts, NotAcknowledged
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.core.watermark import Watermark
 from unlost.listener.ports.source import Receipt
@@ -23,6 +23,8 @@ from unlost.listener.source.feed.source import FeedSource
 from unlost.listener.source.gaps import GapRecorder
 from unlost.listener.source.reader import Reader, ReadingOptions
 from unlost.listener.source.stream.stream import StreamSource
+
+REMARK_SECONDS = 60.0
 
 
 class SourceReading:
@@ -40,6 +42,10 @@ class SourceReading:
         facts: Facts,
     ) -> None:
         self._engine = engine
+        self._facts = facts
+        self._remarked: tuple[int, float] = 0, float("-inf")
+        """How many messages without an acknowledgement were stated, and when."""
+        self._clock = clocks.monotonic
         receipts: BatchQueue[Receipt] = BatchQueue()
         self.source = build(self._saved)
         self.inlet = engine.pipeline.inlet(
@@ -65,7 +71,7 @@ class SourceReading:
         keeper = self._keeper(facts)
         self.committer = CursorCommitter(
             self._watermark, engine.cursors, store=self._store, source=self.source.name, group=options.group,
-            facts=facts, before=[] if keeper is None else [keeper.save],
+            facts=facts, before=[self._remarks] if keeper is None else [keeper.save, self._remarks],
         )  # fmt: skip
 
     def _keeper(self, facts: Facts) -> ContactKeeper | None:
@@ -129,8 +135,24 @@ class SourceReading:
             "cursor": watermark.cursor,
             "received": watermark.newest,
             "unsettled": watermark.waiting,
+            "lag_seconds": round(self.lag_seconds, 3),
             **({"feed": asdict(self.source.counts)} if isinstance(self.source, FeedSource) else {}),
         }
+
+    @property
+    def lag_seconds(self) -> float:
+        """The age of the oldest event of this source that is not settled; 0 if all are."""
+        oldest = self.inlet.watermark.oldest_at
+        return 0.0 if oldest is None else max(0.0, self._clock() - oldest)
+
+    async def _remarks(self) -> None:
+        """State, at most once a minute, how many messages of a feed cannot be acknowledged."""
+        if not isinstance(self.source, FeedSource):
+            return
+        (stated, at), count, now = self._remarked, self.source.counts.unacknowledged, self._clock()
+        if count > stated and now >= at + REMARK_SECONDS:
+            self._remarked = count, now
+            self._facts(NotAcknowledged(self.source.name, count - stated))
 
     @property
     def held(self) -> str:

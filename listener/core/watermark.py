@@ -14,13 +14,14 @@ import msgspec
 class Position(msgspec.Struct, eq=False):
     """The position of events that were received together: their last cursor, and how many are not settled yet.
 
-    ``receipt``: what the source gets back once all are settled.
+    ``receipt``: what the source gets back once all are settled. ``at``: when they were received.
     """
 
     cursor: str | None
     of: "Watermark"
     unsettled: int = 1
     receipt: Any = None
+    at: float = 0.0
 
     @property
     def reading(self) -> int:
@@ -46,10 +47,10 @@ class Watermark:
         self.opened = 0
         """How many positions were ever opened."""
 
-    def open(self, cursor: str | None, count: int = 1, receipt: Any = None) -> Position:
-        """Record that ``count`` events were received; ``cursor`` is their last one."""
+    def open(self, cursor: str | None, count: int = 1, receipt: Any = None, at: float = 0.0) -> Position:
+        """Record that ``count`` events were received ``at`` this time; ``cursor`` is their last one."""
         self.opened += 1
-        position = Position(cursor, self, count, receipt)
+        position = Position(cursor, self, count, receipt, at)
         self._open.append(position)
         return position
 
@@ -75,6 +76,11 @@ class Watermark:
     def newest(self) -> str | None:
         """The last cursor received, settled or not."""
         return next((one.cursor for one in reversed(self._open) if one.cursor is not None), self.cursor)
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest events were received that are not settled; None if all are."""
+        return next((position.at for position in self._open if position.unsettled), None)
 
     @property
     def owes(self) -> bool:

@@ -25,6 +25,7 @@ from unlost.listener.core.facts import (
     GapFetched,
     LeasesLost,
     LettersReopened,
+    NotAcknowledged,
     PauseBegan,
     PauseEnded,
     PlacesDeclared,
@@ -50,9 +51,9 @@ from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
 MOST = 40
 SUBSCRIBED = frozenset((
     BreakerChanged, ClaimingChanged, DeadLetterFileFailed, DeadLetterFileRecovered, EffectBuried, EffectHostPaused,
-    EffectHostResumed, EventBuried, EventsDiffer, PauseBegan, PauseEnded,
-    EventsTakenOver, GapFetched, LeasesLost, LettersReopened, PlacesDeclared, ReadingPaused, ReadingResumed,
-    RedisForged, RoutePaused, RouteResumed, SourceConnected, SourceGap, SourceLost, StoreReplaced, StoreUnconfirmed,
+    EffectHostResumed, EventBuried, EventsDiffer, EventsTakenOver, GapFetched, LeasesLost, LettersReopened,
+    NotAcknowledged, PauseBegan, PauseEnded, PlacesDeclared, ReadingPaused, ReadingResumed, RedisForged,
+    RoutePaused, RouteResumed, SourceConnected, SourceGap, SourceLost, StoreReplaced, StoreUnconfirmed,
     StoreWentBack, StoringPaused, StoringResumed,
 ))  # fmt: skip
 REMARK_SECONDS = 3600.0
@@ -63,6 +64,7 @@ REMARKED = {
     "redis_forged": "somebody else writes to Redis: ",
     "events_differ": "",
     "source_gap": "events of a source were not received: ",
+    "not_acknowledged": "a feed is not acknowledged: ",
 }
 """Such changes, and the beginning of their remarks."""
 ALIKE_SECONDS = 60.0
@@ -100,7 +102,7 @@ class Changes:
             case PlacesDeclared(degraded=degraded) if degraded is not ("degraded" in lacking):
                 self._turn("degraded", degraded)
                 self._keep("degraded" if degraded else "normal", "")
-            case SourceConnected() | SourceLost() | SourceGap() | GapFetched():
+            case SourceConnected() | SourceLost() | SourceGap() | GapFetched() | NotAcknowledged():
                 self._keep_of_source(fact)
             case RedisForged() | StoreWentBack() | StoreUnconfirmed() | StoreReplaced() | LettersReopened():
                 self._keep_of_servers(fact)
@@ -121,7 +123,7 @@ class Changes:
             case _:
                 self._keep_pause(fact)
 
-    def _keep_of_source(self, fact: SourceConnected | SourceLost | SourceGap | GapFetched) -> None:
+    def _keep_of_source(self, fact: SourceConnected | SourceLost | SourceGap | GapFetched | NotAcknowledged) -> None:
         match fact:
             case SourceConnected():
                 self._keep("source_connected", "")
@@ -129,6 +131,10 @@ class Changes:
                 self._keep("source_lost", why)
             case SourceGap(gap=gap):
                 self._keep("source_gap", said_of(gap))
+            case NotAcknowledged(source=source):
+                self._keep(
+                    "not_acknowledged", f"messages of {source} lack a value that its acknowledgement (ack) needs"
+                )
             case GapFetched(source=source, outcome=outcome) if outcome is not None:
                 self._keep(
                     "gap_fetched", masked(f"{source}, {outcome}: {fact.found:,} events found. {fact.why}".strip())

@@ -46,6 +46,7 @@ from unlost.listener.core.facts import (
     LeasesLost,
     LettersReopened,
     LettersTriedInVain,
+    NotAcknowledged,
     NotificationEnded,
     OrderGivenUp,
     PauseBegan,
@@ -67,8 +68,9 @@ _SILENT = frozenset((
 ))  # fmt: skip
 _WARN = (
     AttemptFailed, CursorNotSaved, EffectBuried, EffectFailed, EffectHostPaused, EventBuried, EventsDiffer,
-    GapNotRecorded, HealingInterrupted, KeysBlocked, LeasesLost, LettersReopened, OrderGivenUp, PauseBegan, RedisForged,
-    RoutePaused, SourceGap, SourceLost, StoreReplaced, StoreUnconfirmed, StoreWentBack, StoringPaused,
+    GapNotRecorded, HealingInterrupted, KeysBlocked, LeasesLost, LettersReopened, NotAcknowledged, OrderGivenUp,
+    PauseBegan, RedisForged, RoutePaused, SourceGap, SourceLost, StoreReplaced, StoreUnconfirmed, StoreWentBack,
+    StoringPaused,
 )  # fmt: skip
 
 

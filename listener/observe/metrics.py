@@ -83,6 +83,10 @@ class ListenerMetrics:
         for route in routes:
             self._count_runs(route, ())
 
+    def show_sources(self, sources: Iterable[str]) -> None:
+        """Show 0 for each of these sources before anything has happened."""
+        self._states.show_sources(sources)
+
     def _show_from_the_start(self) -> None:
         """Show 0 before anything has happened: a rate then includes the first time, and nothing looks unknown."""
         for metric, values in (

@@ -1,6 +1,8 @@
 """Changes of state as metrics: what is away, paused or given up, and for how long. Labels are closed sets."""
 
+from collections.abc import Iterable
 from functools import partial
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -15,6 +17,7 @@ from unlost.listener.core.facts import (
     Fact,
     GapFetched,
     KeysBlocked,
+    NotAcknowledged,
     OrderGivenUp,
     PlacesDeclared,
     ReadingResumed,
@@ -29,6 +32,7 @@ from unlost.listener.core.facts import (
     StoringPaused,
     StoringResumed,
 )
+from unlost.listener.core.gap import Gap, How
 from unlost.ops.kit.telemetry.metrics import Stopwatch, made
 
 
@@ -43,9 +47,16 @@ class StateMetrics:
         self._degraded = gauge("degraded", "1 while claims are kept without Redis")
         self._degraded_time = Stopwatch("unlost_degraded_seconds", "Seconds in degraded mode", registry)
         self._open = gauge("claiming_open", "1 while new events may be started")
-        self._disconnects = counter("source_disconnects_total", "Connections to the source that ended or failed")
-        self._gaps = counter("source_gaps_total", "Declared gaps: events of a source that were not received")
-        self._missing = counter("source_missing_events_total", "Missing events of declared gaps, if known")
+        self._disconnects = counter(
+            "source_disconnects_total", "Connections to the source that ended or failed", "source"
+        )
+        self._gaps = counter(
+            "source_gaps_total", "Declared gaps: events of a source that were not received", "source", "how", "size"
+        )
+        self._missing = counter("source_missing_events_total", "Missing events of declared gaps, if known", "source")
+        self._unacknowledged = counter(
+            "source_unacknowledged_total", "Messages of a feed that cannot be acknowledged", "source"
+        )
         self._fetches = counter("gaps_fetched_total", "Tries to fetch the events of declared gaps", "outcome")
         self._fetched = counter("gap_events_found_total", "Missed events that were fetched later")
         self._paused_seconds = counter("reading_paused_seconds_total", "Seconds for which reading was paused")
@@ -65,6 +76,15 @@ class StateMetrics:
         ):
             for value in values:
                 metric.labels(value)  # shows 0 before anything has happened
+
+    def show_sources(self, sources: Iterable[str]) -> None:
+        """Show 0 for each of these sources before anything has happened: an increase includes the first time."""
+        for source in sources:
+            for counter in (self._disconnects, self._missing, self._unacknowledged):
+                counter.labels(source)
+            for how in get_args(How):
+                for size in ("known", "unknown"):
+                    self._gaps.labels(source, how, size)
 
     def __call__(self, fact: Fact) -> None:  # noqa: C901  one flat table, fact to metric
         """Count one fact."""
@@ -96,11 +116,13 @@ class StateMetrics:
     def _count_flow(self, fact: Fact) -> None:  # noqa: C901
         """Count what a source sends or lacks, and what pauses."""
         match fact:
-            case SourceLost():
-                self._disconnects.inc()
+            case SourceLost(source):
+                self._disconnects.labels(source).inc()
             case SourceGap(gap):
-                self._gaps.inc()
-                self._missing.inc(gap.missing or 0)
+                self._gaps.labels(gap.source, gap.how, size_of(gap)).inc()
+                self._missing.labels(gap.source).inc(gap.missing or 0)
+            case NotAcknowledged(source, count):
+                self._unacknowledged.labels(source).inc(count)
             case GapFetched(outcome=outcome, found=found):
                 self._fetches.labels(outcome or "again").inc()
                 self._fetched.inc(found)
@@ -124,3 +146,8 @@ class StateMetrics:
                 self._stops.set(stops)
             case _:
                 pass
+
+
+def size_of(gap: Gap) -> str:
+    """Return whether it is known how many events a gap lacks."""
+    return "unknown" if gap.missing is None else "known"

@@ -64,7 +64,7 @@ class Inlet:
         at, clock = self._clocks.now(), self._clocks.monotonic()
         traces = iter(batch.traces)
         for bodies, cursors, receipt, segment in pieces:
-            position = self.watermark.open(last_of(cursors), len(bodies), receipt)
+            position = self.watermark.open(last_of(cursors), len(bodies), receipt, clock)
             if waits and _is_of_peer(segment):
                 assert segment is not None
                 self._affinity.put_later(SegmentPiece(segment, bodies, cursors, position, at, clock))
@@ -113,7 +113,7 @@ class Inlet:
     def receive_apart(self, batch: Batch) -> None:
         """Admit messages whose cursors are ignored: events before them in the source are still to be read."""
         at, clock = self._clocks.now(), self._clocks.monotonic()
-        position = self.watermark.open(None, len(batch.bodies))
+        position = self.watermark.open(None, len(batch.bodies), at=clock)
         found = read_frames(batch.bodies, max_bytes=self._max_bytes)
         for what, body, cursor in zip(found, batch.bodies, batch.cursors, strict=True):
             flight = flight_of(what, body, position, at, clock, cursor)
@@ -131,16 +131,17 @@ class Inlet:
     def receive_oversized(self, whole: Oversized) -> None:
         """Admit the measurements of a message that is larger than any event may be."""
         self.intake.count_received((), whole.length)
-        flight = flight_of_oversized(
-            whole, self.watermark.open(None), self._clocks.now(), self._clocks.monotonic(), max_bytes=self._max_bytes
-        )
+        clock = self._clocks.monotonic()
+        position = self.watermark.open(None, at=clock)
+        flight = flight_of_oversized(whole, position, self._clocks.now(), clock, max_bytes=self._max_bytes)
         self.intake.enter(flight)
 
     def overflow(self, body: bytes, cursor: str | None) -> InFlight:
         """Bury a message for which there is no room. It is never claimed."""
         found = read_frames((body,), max_bytes=self._max_bytes)[0]
-        position = self.watermark.open(cursor)
-        flight = flight_of(found, body, position, self._clocks.now(), self._clocks.monotonic(), cursor)
+        clock = self._clocks.monotonic()
+        position = self.watermark.open(cursor, at=clock)
+        flight = flight_of(found, body, position, self._clocks.now(), clock, cursor)
         if self._key_of is not None:
             self._find_keys((flight,))
         self.intake.enter_beyond(flight)

@@ -130,11 +130,15 @@ TRIES = (
 )  # fmt: skip
 SOURCE = (
     _metric("source_connected", "gauge", "source", "1 while the source is connected", "0 for a minute"),
-    _metric("source_disconnects_total", "counter", "", "connections that ended or failed", "several a minute"),
-    _metric("source_gaps_total", "counter", "", "declared gaps: events of a source were not received",
+    _metric("source_disconnects_total", "counter", "source", "connections that ended or failed", "several a minute"),
+    _metric("source_gaps_total", "counter", "source how size", "declared gaps: events of a source were not received. "
+            "`size`: whether the number of missing events is `known`; for `how`, see FAULTS.md",
             "any: see the table `gaps`"),
-    _metric("source_missing_events_total", "counter", "", "the number of missing events in declared gaps, if known",
-            "any"),
+    _metric("source_missing_events_total", "counter", "source", "missing events of declared gaps, if known", "any"),
+    _metric("source_unacknowledged_total", "counter", "source", "messages of a feed that lack a value its "
+            "acknowledgement needs", "any: the feed sends them again, or thinks that they are lost"),
+    _metric("source_lag_seconds", "gauge", "source", "the age of the oldest event of the source in memory",
+            "above 120"),
     _metric("gaps_fetched_total", "counter", "outcome", "tries to fetch what declared gaps missed: `filled`, `partly`, "
             "`failed`, or `again` later", "`partly` and `failed`: see `why` in the table `gaps`"),
     _metric("gap_events_found_total", "counter", "", "missed events that were fetched later", "stands still"),

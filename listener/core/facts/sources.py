@@ -46,6 +46,13 @@ class GapFetched(Fact, frozen=True):
     why: str = ""
 
 
+class NotAcknowledged(Fact, frozen=True):
+    """``count`` messages of a source cannot be acknowledged: they lack what the acknowledgement must contain."""
+
+    source: str
+    count: int
+
+
 class GapNotRecorded(Fact, frozen=True):
     """PostgreSQL refused to record ``count`` declared gaps. The log has them."""
 

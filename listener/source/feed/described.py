@@ -42,6 +42,7 @@ class ProfileFeed(Feed):
         # After a message that asks for it, live events may come before those that are sent again.
         self.overlaps = profile.overlap > 0 and resume is not None and resume.message is None
         self.shared = profile.ack is not None
+        self.acknowledges = profile.ack is not None and not profile.ack.at_once
         self.key = profile.key or ""
         self.stop_on = [one for one in profile.stop_on if isinstance(one, int)]
         self.fresh = profile.fresh

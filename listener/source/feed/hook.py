@@ -142,6 +142,8 @@ class Feed(ABC):
     overlaps: bool = False
     """Whether a feed that is asked to continue after a cursor sends the event with that cursor again, before later
     ones. If none comes, it has lost events: a gap. This is known only of cursors that end with a number."""
+    acknowledges: bool = False
+    """Whether each message with events has a receipt. One without is never acknowledged, and that is stated."""
     shared: bool = False
     """Whether each message goes to one of several connections."""
     key: str = ""

@@ -223,6 +223,7 @@ class FeedSession:
             body, event = taking
             self._ready.put_event(body, event.cursor, len(message))
             self._source.counts.events += 1
+            self._source.counts.unacknowledged += self._feed.acknowledges
             connection.delivered = True
             if connection.expected is not None:
                 self._compare(connection, (event.cursor,))
@@ -270,6 +271,7 @@ class FeedSession:
             return
         counts.events += len(taking.bodies) - taking.refused
         counts.refused += taking.refused
+        counts.unacknowledged += self._feed.acknowledges and taking.receipt is None
         connection.delivered = True
         self._ready.put(connection, taking, size)
 

@@ -43,6 +43,8 @@ class Counts:
     refused: int = 0
     oversized: int = 0
     acknowledged: int = 0
+    unacknowledged: int = 0
+    """Messages with events that cannot be acknowledged: they lack what the acknowledgement must contain."""
     connections: int = 0
 
 

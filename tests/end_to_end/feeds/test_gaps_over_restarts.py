@@ -12,7 +12,7 @@ import pytest
 from tests.end_to_end.feeds.test_backfill import PROFILE, Trades, gaps_of
 from tests.support.feeds.feed import running
 from tests.support.listeners import RunningListener, rows_of, running_listener
-from unlost.listener.core.facts import EventsStored, SourceGap
+from unlost.listener.core.facts import EventsStored, NotAcknowledged, SourceGap
 
 NO_STREAM: dict[str, Any] = {"ws_url": "ws://127.0.0.1:9/"}
 NUMBERED = PROFILE[: PROFILE.index("[backfill]")]
@@ -96,6 +96,26 @@ async def test_a_listener_that_joins_others_has_missed_nothing(redis_url: str, d
                 await feed.until(2, 2)
                 await kept(database_url, rows=2)
                 assert (gaps(one), gaps(other)) == ([], [])
+
+
+async def test_a_feed_that_cannot_be_acknowledged_is_stated_and_counted_by_its_source(
+    redis_url: str, database_url: str, tmp_path: Path
+):
+    profile = tmp_path / "trades.toml"
+    async with running(Trades()) as feed:
+        text = NUMBERED[: NUMBERED.index("sequence")] + """ack = '{{{{"ack":"{{envelope}}"}}}}'"""
+        profile.write_text(text.format(feed=feed.url).replace("{{", "{").replace("}}", "}"))
+        servers = {**NO_STREAM, "redis_url": redis_url, "database_url": database_url, "directory": tmp_path}
+        async with running_listener(**servers, source=str(profile)) as listener:
+            await feed.until(1, 1)
+            await feed.publish(3)
+            await listener.heard.until(lambda heard: bool(heard.of(NotAcknowledged)))
+            await listener.heard.until(stored(3))
+            assert "a feed is not acknowledged: messages of" in str(listener.health)
+            (source,) = listener.health["sources"]
+            assert (source["feed"]["unacknowledged"], source["lag_seconds"]) == (3, 0.0)
+            (stated, *_) = listener.heard.of(NotAcknowledged)
+            assert stated.source == source["name"]
 
 
 async def kept(database_url: str, numbers: str | None = None, rows: int = 1) -> None:

@@ -232,6 +232,20 @@ async def test_a_message_is_acknowledged_once_its_receipt_comes_back():
             await session.settled([receipt])
 
 
+@pytest.mark.parametrize(
+    ("ack", "missing"), [("""'{"ack":"{e}"}'""", 2), ("""{ send = '{"ack":"{e}"}', at_once = true }""", 0)]
+)
+async def test_messages_that_lack_what_their_acknowledgement_needs_are_counted(ack: str, missing: int):
+    async with serving() as server:
+        source = source_of(f'ack = {ack}\nkeep = {{ id = "*" }}\nid = "id"', server)
+        async with opened(source) as session:
+            client = await server.clients.get()
+            for message in ('{"id":1,"e":"E1"}', '{"id":2}', '{"control":1}', '{"id":3,"e":null}', '{"id":4,"e":"E4"}'):
+                await client.send(message)
+            assert await taken(session, 4) == ["1", "2", "3", "4"]
+    assert source.counts.unacknowledged == missing
+
+
 async def test_the_cursor_and_headers_and_subprotocols_are_asked_for(tmp_path: Path):
     token = tmp_path / "token"
     token.write_text("first")

@@ -53,6 +53,18 @@ def test_the_watermark_passes_a_batch_once_all_of_it_is_settled():
     assert (watermark.cursor, watermark.waiting) == ("j.5", 0)
 
 
+def test_the_watermark_says_how_many_it_has_passed_and_since_when_the_oldest_waits():
+    watermark = Watermark()
+    assert (watermark.passed, watermark.oldest_at) == (0, None)
+    first, second, third = (watermark.open(None, at=float(at)) for at in (10, 20, 30))
+    settle([second])
+    assert (watermark.opened, watermark.passed, watermark.oldest_at) == (3, 0, 10.0)
+    settle([first])
+    assert (watermark.passed, watermark.oldest_at) == (2, 30.0)
+    settle([third])
+    assert (watermark.passed, watermark.oldest_at) == (3, None)
+
+
 @given(st.integers(1, 10_000), st.floats(0, 0.999))
 def test_backoff_stays_between_its_floor_and_thirty_seconds(failures: int, fraction: float):
     delay = FullJitter().delay(failures, fraction)
