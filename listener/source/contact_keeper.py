@@ -23,7 +23,7 @@ from unlost.listener.core.facts import CursorNotSaved, Facts
 from unlost.listener.core.gap import LastContact
 from unlost.listener.core.watermark import Watermark
 from unlost.listener.ports.gaps import Gaps
-from unlost.listener.source.contact import Contact
+from unlost.listener.source.feed.contact import Contact
 
 PROOF_SECONDS = 5.0
 """A listener that has written nothing for so long is not connected, or not alive."""

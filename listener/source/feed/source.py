@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from unlost.listener.core.errors import UnlostError
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.ports.source import Opened as Opened
-from unlost.listener.source.contact import Contact
 from unlost.listener.source.feed.connection import FeedConnection, FeedLink
+from unlost.listener.source.feed.contact import Contact
 from unlost.listener.source.feed.counting import Counting
 from unlost.listener.source.feed.gaps import Declare, Hole
 from unlost.listener.source.feed.hook import Again, Feed, FeedStopped, Opening

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SourceEnded, Taken
-from unlost.listener.source.contact import Contact
+from unlost.listener.source.feed.contact import Contact
 from unlost.listener.source.feed.gaps import Declare
 from unlost.listener.source.feed.signs import Signs
 from unlost.listener.source.stream.envelope import split

@@ -10,8 +10,8 @@ from unlost.listener.core.facts import Facts
 from unlost.listener.core.gap import LastContact
 from unlost.listener.core.watermark import Watermark, settle_whole
 from unlost.listener.source import contact_keeper
-from unlost.listener.source.contact import Contact
 from unlost.listener.source.contact_keeper import ContactKeeper
+from unlost.listener.source.feed.contact import Contact
 from unlost.listener.source.feed.counting import Count, Counting
 from unlost.listener.source.feed.gaps import Hole
 
