@@ -46,8 +46,11 @@ class Numbering(Protocol):
         """Return the last number of each name; None if its events are not numbered across connections."""
         ...
 
-    def follow(self, numbers: Numbers, *, missed: bool) -> None:
-        """Continue after these numbers. ``missed``: declare what is missing between them and those received since."""
+    def follow(self, numbers: Numbers, *, missed: bool) -> bool:
+        """Continue after these numbers; return False if those of now cannot be compared with them.
+
+        ``missed``: declare what is missing between them and those received since.
+        """
         ...
 
 
@@ -131,9 +134,9 @@ class ContactKeeper:
                 return False
         last = min(others, key=lambda one: one.heard_ago)
         numbering = self._source.numbering
-        if numbering is not None and last.numbers is not None and _can_follow(numbering):
-            numbering.follow(_furthest(others), missed=missed)
-        elif missed and not self._source.resumes:
+        numbers = None if last.numbers is None else _furthest(others)
+        shown = numbering is not None and numbers is not None and numbering.follow(numbers, missed=missed)
+        if missed and not shown and not self._source.resumes:
             self._source.contact.disconnected_for(last.heard_ago, once=f"{last.heard_at:.3f}")
         return True
 
@@ -165,10 +168,6 @@ class ContactKeeper:
             snapshot.passed = watermark.opened
         if snapshot.passed is not None and watermark.passed >= snapshot.passed:
             self._numbers, self._next = snapshot.numbers, None
-
-
-def _can_follow(numbering: Numbering) -> bool:
-    return numbering.numbers() is not None or not numbering.put
 
 
 def _bounded(numbers: Numbers | None) -> Numbers | None:

@@ -9,7 +9,7 @@ import pytest
 
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Fact, GapNotRecorded, SourceGap
-from unlost.listener.core.gap import Gap, GapTry
+from unlost.listener.core.gap import Gap, GapTry, LastContact
 from unlost.listener.source import gaps as gaps_module
 from unlost.listener.source.gaps import GapRecorder
 from unlost.listener.store.postgres.database import Database
@@ -106,6 +106,29 @@ async def test_what_comes_from_outside_is_cleaned_and_a_refused_gap_takes_no_oth
     ]
     assert max(len(gap.resumed_at or "") for gap in found) <= gaps_module.LONGEST_POSITION
     assert [fact.count for fact in facts if isinstance(fact, GapNotRecorded)] == [1]
+
+
+async def test_the_last_contact_of_each_listener_is_kept_with_any_names(database_url: str) -> None:
+    database = Database(database_url, connections=2)
+    await migrate(database)
+    one, other, third = (PostgresGaps(database, instance="same name") for _ in range(3))
+    numbers = {"BTC-USD": 7, "a\0\ud800 '\"": -3, "": 2**62}
+    try:
+        assert await one.contacts("feed") == []
+        await one.keep_contact("feed", LastContact(60.0, 50.0, {"x": 1}))
+        await one.keep_contact("feed", LastContact(30.0, 20.0, numbers))
+        await other.keep_contact("feed", LastContact(0.0, 0.0, None))
+        assert len(await one.contacts("feed")) == 1, "its own is not among them"
+        assert await third.contacts("other") == []
+        found = sorted(await third.contacts("feed"), key=lambda contact: contact.heard_ago)
+        assert [contact.numbers for contact in found] == [None, numbers]
+        assert 20.0 <= found[1].connected_ago < 30.0 <= found[1].heard_ago < 40.0
+        assert time.time() - 60.0 < found[1].heard_at < time.time()
+        await one.keep_contact("feed", LastContact(900.0, 900.0, numbers))
+        await other.keep_contact("feed", LastContact(0.0, 0.0, None))
+        assert len(await third.contacts("feed")) == 1, "a listener that is long gone is forgotten"
+    finally:
+        await database.close()
 
 
 async def test_a_group_fetches_one_gap_of_a_source_at_a_time(database_url: str) -> None:

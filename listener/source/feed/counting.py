@@ -110,18 +110,19 @@ class Counting:
             return None
         return (self._counts or [self._last])[0].numbers.last
 
-    def follow(self, numbers: Mapping[str, int], *, missed: bool) -> None:
-        """Continue after numbers that were received before all connections of this process.
+    def follow(self, numbers: Mapping[str, int], *, missed: bool) -> bool:
+        """Continue after numbers that were received before this process began; return whether that is possible.
 
         ``missed``: nobody received those between them and the first ones of this process.
         """
         if self._apart:
-            return
+            return False
         self._has_numbers = True
         count = (self._counts or [self._last])[0]
         for by, number in numbers.items():
             if (hole := count.numbers.follow(by, number, rereads=self._rereads)) is not None and missed:
                 self._declare(hole)
+        return True
 
     def _found(self, count: Count, hole: Hole) -> None:
         if len(self._counts) < 2 or not count.keep(hole):

@@ -88,9 +88,9 @@ class FeedSource:
         """See ``Numbering``."""
         return self.counting.numbers()
 
-    def follow(self, numbers: Mapping[str, int], *, missed: bool) -> None:
+    def follow(self, numbers: Mapping[str, int], *, missed: bool) -> bool:
         """See ``Numbering``."""
-        self.counting.follow(numbers, missed=missed)
+        return self.counting.follow(numbers, missed=missed)
 
     @property
     def resumes(self) -> bool:

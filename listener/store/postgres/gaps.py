@@ -1,9 +1,8 @@
 """Declared gaps in PostgreSQL."""
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
-
-import msgspec
 
 from unlost.listener.core.gap import FetchOutcome, Gap, GapTry, LastContact
 from unlost.listener.store.postgres.database import Database
@@ -42,7 +41,7 @@ class PostgresGaps:
 
     async def keep_contact(self, source: str, contact: LastContact) -> None:
         """See ``Gaps``."""
-        numbers = None if contact.numbers is None else msgspec.json.encode(contact.numbers).decode()
+        numbers = None if contact.numbers is None else json.dumps(contact.numbers)  # in ASCII, whatever a feed names
         values = contact.heard_ago, contact.connected_ago, numbers
         async with self._database.acquire("keeping the last contact with a source") as connection:
             await connection.execute(self._sql["keep_contact"], source, self._listener, *values)
@@ -61,4 +60,4 @@ class PostgresGaps:
 
 
 def _numbers_of(text: str | None) -> Mapping[str, int] | None:
-    return None if text is None else msgspec.json.decode(text, type=dict[str, int])
+    return None if text is None else json.loads(text)

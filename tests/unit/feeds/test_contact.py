@@ -44,8 +44,8 @@ class Numbered:
     def numbers(self) -> Any:
         return self.counting.numbers()
 
-    def follow(self, numbers: Any, *, missed: bool) -> None:
-        self.counting.follow(numbers, missed=missed)
+    def follow(self, numbers: Any, *, missed: bool) -> bool:
+        return self.counting.follow(numbers, missed=missed)
 
     def connect(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -117,6 +117,14 @@ async def test_a_restart_without_numbers_is_a_gap_from_the_last_sign_of_life_of_
     await bed.keeper.save()
     await bed.keeper.save()
     assert bed.source.gaps == [{"how": "disconnected", "began_at": 930.0, "once": "930.000"}]
+
+
+async def test_numbers_of_before_that_cannot_be_compared_are_a_gap_of_unknown_size():
+    bed = Bed(Numbered(numbered=False))
+    bed.source.connect()
+    bed.gaps.others = [other(70.0, {"x": 9})]
+    await bed.keeper.save()
+    assert [gap["how"] for gap in bed.source.gaps] == ["disconnected"]
 
 
 async def test_a_peer_that_is_connected_since_has_missed_nothing():
