@@ -132,7 +132,7 @@ SOURCE = (
     _metric("source_connected", "gauge", "source", "1 while the source is connected", "0 for a minute"),
     _metric("source_disconnects_total", "counter", "source", "connections that ended or failed", "several a minute"),
     _metric("source_gaps_total", "counter", "source how size", "declared gaps: events of a source were not received. "
-            "`size`: whether the number of missing events is `known`; for `how`, see FAULTS.md",
+            "`size`: whether the number of missing events is `known`; for `how`, see Connect a feed",
             "any: see the table `gaps`"),
     _metric("source_missing_events_total", "counter", "source", "missing events of declared gaps, if known", "any"),
     _metric("source_unacknowledged_total", "counter", "source", "messages of a feed that lack a value its "

@@ -203,8 +203,14 @@ class Profile(Table):
     key: PathOfKey | None = Field(None, description="path of the key in whose order events are processed, as ORDER_BY")
     cursor: PathText | None = Field(None, description="path of the position after which the feed can resume")
     resume: Resume | None = Field(None, description="how the feed is asked to continue after the cursor")
-    overlap: int = Field(0, ge=0, description="how much is read again: subtracted from a cursor that is a number")
-    sequence: SequenceTable | None = Field(None, description="numbers without holes; what is missing is a gap")
+    overlap: int = Field(
+        0,
+        ge=0,
+        description="how much is read again: subtracted from a cursor that is a number; a gap if nothing of it comes",
+    )
+    sequence: SequenceTable | None = Field(
+        None, description="numbers without holes; what is missing, or begins anew, is a gap"
+    )
     again: Annotated[AgainTable, AgainForms] | None = Field(
         None, description="when a new connection is opened before the old one is left"
     )
