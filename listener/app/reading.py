@@ -80,7 +80,12 @@ class SourceReading:
         if not isinstance(source, FeedSource | StreamSource):
             return None
         return ContactKeeper(
-            source, self._engine.gaps, taken=lambda: self.reader.messages, watermark=self._watermark, facts=facts
+            source,
+            self._engine.gaps,
+            taken=lambda: self.reader.messages,
+            watermark=self._watermark,
+            lag=lambda: self.lag_seconds,
+            facts=facts,
         )
 
     def _backfiller(self, clocks: Clocks, rng: Callable[[], float], facts: Facts) -> Backfiller | None:

@@ -7,8 +7,8 @@ the last numbers that it counted. A listener that starts compares these rows wit
 - Otherwise the gap ends when this one connected. If the numbers are kept, it is in them. If not, it began with the
   last sign of life of any listener. It is declared before this listener writes a row of its own.
 
-If the source does not resume, only numbers are kept up to which every event is a row or a letter. What a listener had
-in memory when it was killed is so part of the gap. The numbers of a source that resumes are written before the cursor,
+If the source does not resume, the row says up to where every event is a row or a letter. What a listener had in memory
+when it was killed is so part of the gap. The numbers of a source that resumes are written before the cursor,
 so that they are never behind it.
 """
 
@@ -80,7 +80,10 @@ class Snapshot(msgspec.Struct):
 
 
 class ContactKeeper:
-    """Keeps the contact of one source. ``taken``: how many of its messages were taken."""
+    """Keeps the contact of one source.
+
+    ``taken``: how many of its messages were taken. ``lag``: the age of its oldest event that is not settled.
+    """
 
     def __init__(
         self,
@@ -89,12 +92,14 @@ class ContactKeeper:
         *,
         taken: Callable[[], int],
         watermark: Callable[[], Watermark],
+        lag: Callable[[], float],
         facts: Facts,
     ) -> None:
         self._source = source
         self._gaps = gaps
         self._taken = taken
         self._watermark = watermark
+        self._lag = lag
         self._facts = facts
         self._compared = False
         self._reading = 0
@@ -153,7 +158,9 @@ class ContactKeeper:
                 self._settle(numbering)
         ago = max(0.0, asyncio.get_running_loop().time() - heard_at)
         connected_ago = 0.0 if contact.connected else ago
-        await self._gaps.keep_contact(self._source.name, LastContact(ago, connected_ago, self._numbers))
+        # A kill loses what is not settled, so the gap begins before it.
+        kept = LastContact(max(ago, self._lag()), connected_ago, self._numbers)
+        await self._gaps.keep_contact(self._source.name, kept)
         self._saved = self._numbers
 
     def _settle(self, numbering: Numbering) -> None:

@@ -4,11 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.gaps import KeptGaps
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.gap import LastContact
-from unlost.listener.core.watermark import Watermark, settle_whole
+from unlost.listener.core.watermark import Position, Watermark, settle_whole
 from unlost.listener.source import contact_keeper
 from unlost.listener.source.contact_keeper import ContactKeeper
 from unlost.listener.source.feed.contact import Contact
@@ -67,9 +69,15 @@ class Bed:
         self.gaps = KeptGaps()
         self.watermark = Watermark()
         self.taken = 0
+        self.lag = 0.0
         facts: Facts = lambda _: None  # noqa: E731
         self.keeper = ContactKeeper(
-            source, self.gaps, taken=lambda: self.taken, watermark=lambda: self.watermark, facts=facts
+            source,
+            self.gaps,
+            taken=lambda: self.taken,
+            watermark=lambda: self.watermark,
+            lag=lambda: self.lag,
+            facts=facts,
         )
 
     @property
@@ -98,6 +106,15 @@ async def test_only_numbers_of_settled_events_are_kept():
     bed.taken = 4
     await bed.keeper.save()
     assert bed.kept == {"x": 4}
+
+
+async def test_the_gap_after_a_kill_begins_before_what_was_in_memory():
+    bed = Bed(Numbered(numbered=False))
+    bed.source.connect()
+    bed.lag = 40.0
+    await bed.keeper.save()
+    assert bed.gaps.kept[-1].heard_ago == 40.0
+    assert bed.gaps.kept[-1].connected_ago == 0.0, "it is connected, and others need declare nothing"
 
 
 async def test_the_first_start_declares_nothing():
@@ -212,3 +229,84 @@ async def test_too_many_names_are_not_kept(names: list[str]):
     bed.taken = len(names)
     await bed.keeper.save()
     assert bed.kept is None
+
+
+# -- the law, with listeners that are killed at any moment --------------------------------------------
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["receive", "skip"]), st.integers(1, 4)),
+        st.tuples(st.just("settle"), st.integers(0, 3)),
+        st.tuples(st.sampled_from(["take", "save"]), st.just(0)),
+        st.tuples(st.just("kill"), st.integers(0, 3)),
+    ),
+    max_size=40,
+)
+
+
+class Life:
+    """One source whose numbers grow by one, and listeners of which one lives at a time."""
+
+    def __init__(self) -> None:
+        self.next = self.since = 1
+        """The next number, and the first one of which anybody can know."""
+        self.settled: set[int] = set()
+        self.row: LastContact | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.bed = Bed(Numbered())
+        self.bed.gaps.others = [] if self.row is None else [other(100.0, dict(self.row.numbers or {}) or None)]
+        self.untaken: list[int] = []
+        self.held: list[tuple[Position, list[int]]] = []
+        if self.row is None:
+            self.since = self.next
+        self.first = self.next
+        self.bed.source.connect()
+
+    async def act(self, what: str, count: int) -> None:
+        bed = self.bed
+        match what:
+            case "receive":
+                numbers = list(range(self.next, self.next + count))
+                self.next += count
+                self.untaken += numbers
+                bed.source.receive(*numbers)
+            case "skip" if bed.source.put:  # before the first number nobody can know of any
+                self.next += count
+            case "take" if self.untaken:
+                bed.taken += len(self.untaken)
+                self.held.append((bed.watermark.open(None, len(self.untaken)), self.untaken))
+                self.untaken = []
+            case "settle" if self.held:
+                position, numbers = self.held.pop(count % len(self.held))
+                settle_whole([position])
+                self.settled.update(numbers)
+            case "save":
+                await bed.keeper.save()
+                self.row = bed.gaps.kept[-1] if bed.gaps.kept else self.row
+            case "kill":
+                self.end()
+                self.next += count
+                self._begin()
+
+    def end(self) -> None:
+        """Keep what it declared."""
+        for gap in self.bed.source.gaps:
+            if gap["how"] == "sequence":
+                self.settled.update(range(gap["after"] + 1, gap["resumed_at"]))
+            else:  # from the last sign of life to the first connection of this listener
+                self.settled.update(range(1, self.first))
+
+
+@given(ACTIONS)
+def test_every_number_is_settled_or_in_a_gap_whenever_a_listener_is_killed(actions: list[tuple[str, int]]):
+    async def live() -> None:
+        life = Life()
+        for action in [*actions, ("receive", 1), ("take", 0), *[("settle", 0)] * 40, ("save", 0)]:
+            await life.act(*action)
+        life.end()
+        lacking = set(range(life.since, life.next)) - life.settled
+        assert not lacking, f"neither settled nor declared: {sorted(lacking)}"
+
+    asyncio.run(live())
