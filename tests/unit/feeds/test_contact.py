@@ -1,7 +1,7 @@
 """The gap over a restart: what is kept of the contact with a source, and what a starting listener declares from it."""
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -233,14 +233,23 @@ async def test_too_many_names_are_not_kept(names: list[str]):
 
 # -- the law, with listeners that are killed at any moment --------------------------------------------
 
-ACTIONS = st.lists(
-    st.one_of(
-        st.tuples(st.sampled_from(["receive", "skip"]), st.integers(1, 4)),
-        st.tuples(st.just("settle"), st.integers(0, 3)),
-        st.tuples(st.sampled_from(["take", "save"]), st.just(0)),
-        st.tuples(st.just("kill"), st.integers(0, 3)),
+
+class Step(NamedTuple):
+    """What happens in one second."""
+
+    skipped: int
+    received: int
+    takes: bool
+    settled: int
+    saves: bool
+    killed: bool
+
+
+STEPS = st.lists(
+    st.builds(
+        Step, st.integers(0, 2), st.integers(0, 3), st.booleans(), st.integers(0, 2), st.booleans(), st.booleans()
     ),
-    max_size=40,
+    max_size=12,
 )
 
 
@@ -264,31 +273,29 @@ class Life:
         self.first = self.next
         self.bed.source.connect()
 
-    async def act(self, what: str, count: int) -> None:
+    async def live(self, step: Step) -> None:
         bed = self.bed
-        match what:
-            case "receive":
-                numbers = list(range(self.next, self.next + count))
-                self.next += count
-                self.untaken += numbers
-                bed.source.receive(*numbers)
-            case "skip" if bed.source.put:  # before the first number nobody can know of any
-                self.next += count
-            case "take" if self.untaken:
-                bed.taken += len(self.untaken)
-                self.held.append((bed.watermark.open(None, len(self.untaken)), self.untaken))
-                self.untaken = []
-            case "settle" if self.held:
-                position, numbers = self.held.pop(count % len(self.held))
-                settle_whole([position])
-                self.settled.update(numbers)
-            case "save":
-                await bed.keeper.save()
-                self.row = bed.gaps.kept[-1] if bed.gaps.kept else self.row
-            case "kill":
-                self.end()
-                self.next += count
-                self._begin()
+        if bed.source.put:  # before the first number nobody can know of any
+            self.next += step.skipped
+        numbers = list(range(self.next, self.next + step.received))
+        self.next += step.received
+        self.untaken += numbers
+        bed.source.receive(*numbers)
+        if step.takes and self.untaken:
+            bed.taken += len(self.untaken)
+            self.held.append((bed.watermark.open(None, len(self.untaken)), self.untaken))
+            self.untaken = []
+        for _ in range(min(step.settled, len(self.held))):
+            position, numbers = self.held.pop()
+            settle_whole([position])
+            self.settled.update(numbers)
+        if step.saves:
+            await bed.keeper.save()
+            self.row = bed.gaps.kept[-1] if bed.gaps.kept else self.row
+        if step.killed:
+            self.end()
+            self.next += step.skipped
+            self._begin()
 
     def end(self) -> None:
         """Keep what it declared."""
@@ -299,12 +306,12 @@ class Life:
                 self.settled.update(range(1, self.first))
 
 
-@given(ACTIONS)
-def test_every_number_is_settled_or_in_a_gap_whenever_a_listener_is_killed(actions: list[tuple[str, int]]):
+@given(STEPS)
+def test_every_number_is_settled_or_in_a_gap_whenever_a_listener_is_killed(steps: list[Step]):
     async def live() -> None:
         life = Life()
-        for action in [*actions, ("receive", 1), ("take", 0), *[("settle", 0)] * 40, ("save", 0)]:
-            await life.act(*action)
+        for step in [*steps, Step(0, 1, takes=True, settled=20, saves=True, killed=False)]:
+            await life.live(step)
         life.end()
         lacking = set(range(life.since, life.next)) - life.settled
         assert not lacking, f"neither settled nor declared: {sorted(lacking)}"
