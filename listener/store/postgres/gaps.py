@@ -41,7 +41,8 @@ class PostgresGaps:
 
     async def keep_contact(self, source: str, contact: LastContact) -> None:
         """See ``Gaps``."""
-        numbers = None if contact.numbers is None else json.dumps(contact.numbers)  # in ASCII, whatever a feed names
+        # The library writes ASCII, whatever a feed calls what it counts.
+        numbers = None if contact.numbers is None else json.dumps(contact.numbers, separators=(",", ":"))
         values = contact.heard_ago, contact.connected_ago, numbers
         async with self._database.acquire("keeping the last contact with a source") as connection:
             await connection.execute(self._sql["keep_contact"], source, self._listener, *values)
