@@ -6,10 +6,13 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.structs import OffsetAndMetadata
 from nats.js.api import AckPolicy, ConsumerConfig
 from pamqp.commands import Basic
 
@@ -26,8 +29,21 @@ from tests.support.brokers import (
     place,
     running,
 )
+from tests.support.cursors import FakeCursors
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.reading import reading
+from tests.support.taking import SECONDS, bodies, events, none, opened, receipts, taken, until_acknowledged
+from unlost.listener.core.facts import SourceConnected, SourceLost
 from unlost.listener.ports.source import Batch, Session, Source, SourceEnded
-from unlost.listener.source.brokers import jetstream, jetstream_pulls, kafka, kafka_unpacking, rabbitmq_consumer
+from unlost.listener.source.brokers import (
+    jetstream,
+    jetstream_pulls,
+    kafka,
+    kafka_unpacking,
+    rabbitmq,
+    rabbitmq_consumer,
+)
+from unlost.listener.source.brokers.address import read_address
 from unlost.listener.source.brokers.kafka_session import KafkaSession
 from unlost.ops.system.nats import NatsServer
 from unlost.ops.system.server import Server
@@ -37,44 +53,7 @@ KINDS: dict[str, tuple[type[Server], Any]] = {
     "kafka": (TansuServer, KafkaBroker),
     "rabbitmq": (RabbitServer, RabbitBroker),
 }
-SECONDS = 15
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-def events(count: int, first: int = 0) -> list[bytes]:
-    return [b'{"event_id":"e%d","payload":%d}' % (n, n) for n in range(first, first + count)]
-
-
-async def none() -> str | None:
-    return None
-
-
-async def taken(session: Session, count: int) -> list[Batch]:
-    """Take until so many messages have come."""
-    batches: list[Batch] = []
-    async with asyncio.timeout(SECONDS):
-        while sum(len(one.bodies) for one in batches) < count:
-            batch = await session.take(100, 100_000)
-            assert isinstance(batch, Batch)
-            assert sum(length for length, _ in batch.receipts) == len(batch.bodies) == len(batch.cursors)
-            batches.append(batch)
-    return batches
-
-
-def bodies(batches: list[Batch]) -> list[bytes]:
-    return [body for batch in batches for body in batch.bodies]
-
-
-def receipts(batches: list[Batch]) -> list[Any]:
-    return [receipt for batch in batches for _, receipt in batch.receipts]
-
-
-async def opened(stack: AsyncExitStack, broker: Broker) -> Session:
-    """Open a session as a reader does."""
-    session = await stack.enter_async_context(broker.source().open(none))
-    beside = asyncio.create_task(session.run(lambda: False))
-    stack.callback(beside.cancel)
-    return session
 
 
 async def opened_again(stack: AsyncExitStack, source: Source) -> Session:
@@ -84,12 +63,6 @@ async def opened_again(stack: AsyncExitStack, source: Source) -> Session:
             with contextlib.suppress(SourceEnded):
                 return await stack.enter_async_context(source.open(none))
             await asyncio.sleep(0.1)
-
-
-async def until_acknowledged(broker: Broker, left: int) -> None:
-    async with asyncio.timeout(SECONDS):
-        while await broker.unacknowledged() != left:  # noqa: ASYNC110  brokers announce nothing
-            await asyncio.sleep(0.05)
 
 
 async def what_is_settled_is_acknowledged_and_comes_no_more(broker: Broker) -> None:
@@ -300,6 +273,32 @@ async def a_consumer_without_bodies_is_refused(broker: Broker) -> None:
             pass
 
 
+UNFIT: dict[str, tuple[dict[str, Any], str]] = {
+    "pushes": ({"deliver_subject": "there"}, r"it is a push consumer; a pull consumer is needed"),
+    "unconfirmed": ({"ack_policy": AckPolicy.NONE}, r"its ack policy is none; it must be explicit"),
+    "all at once": ({"ack_policy": AckPolicy.ALL}, r"its ack policy is all; it must be explicit"),
+    "drops": ({"max_deliver": 3}, r"it drops a message after 3 deliveries; set max_deliver to -1"),
+    "filtered": ({"filter_subject": "{stream}.eu"}, r"it filters by .*\.eu, and SOURCE by .*\.us"),
+    "unfiltered": ({}, r"it filters by nothing, and SOURCE by .*\.us"),
+}
+
+
+async def a_consumer_that_would_lose_events_is_refused(broker: Broker) -> None:
+    assert isinstance(broker, JetStreamBroker)
+    for config, why in UNFIT.values():
+        given = {"durable_name": GROUP, "ack_policy": AckPolicy.EXPLICIT, **config}
+        given = {
+            name: one.format(stream=broker.stream) if name == "filter_subject" else one for name, one in given.items()
+        }
+        async with broker.client() as client:
+            await client.jetstream().add_consumer(broker.stream, ConsumerConfig(**given))
+            filtered = "filters" in why
+            with pytest.raises(SourceEnded, match=why):
+                async with broker.source(options=f"&filter={broker.stream}.us" if filtered else "").open(none):
+                    pass
+            await client.jetstream().delete_consumer(broker.stream, GROUP)
+
+
 async def a_header_that_a_stream_has_may_stand_in_any_queue(broker: Broker) -> None:
     assert isinstance(broker, RabbitBroker)
     async with broker.channel() as channel:
@@ -346,11 +345,102 @@ async def what_members_settle_after_partitions_moved_is_not_committed(broker: Br
         await until_acknowledged(broker, 0)
 
 
+class Remembered:
+    """What stands beside positions. The server of these tests drops it, so it is kept between its clients."""
+
+    def __init__(self) -> None:
+        self.all: dict[TopicPartition, str] = {}
+
+    def consumer(self, **options: Any) -> AIOKafkaConsumer:
+        class Committing(AIOKafkaConsumer):  # type: ignore[misc]
+            async def commit(_, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:  # noqa: N805
+                self.all |= {one: at.metadata for one, at in offsets.items()}
+                await AIOKafkaConsumer.commit(_, offsets)
+
+        return Committing(**options)
+
+    def admin(self, **options: Any) -> AIOKafkaAdminClient:
+        class Asking(AIOKafkaAdminClient):  # type: ignore[misc]
+            async def list_consumer_group_offsets(_, *args: Any, **named: Any) -> dict[TopicPartition, Any]:  # noqa: N805
+                found = await AIOKafkaAdminClient.list_consumer_group_offsets(_, *args, **named)
+                return {one: at._replace(metadata=self.all.get(one, "")) for one, at in found.items()}
+
+        return Asking(**options)
+
+
+async def a_group_whose_postgresql_is_lost_reads_everything_again(broker: Broker) -> None:
+    """Kafka has its position still, but the rows of what was committed are gone."""
+    assert isinstance(broker, KafkaBroker)
+    remembered = Remembered()
+    broker.clients = {"consumer": remembered.consumer, "admin": remembered.admin}
+    await broker.publish(events(20))
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        await session.settled(receipts(await taken(session, 20)))
+    await until_acknowledged(broker, 0)
+    broker.cursors = FakeCursors()
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        assert sorted(bodies(await taken(session, 20))) == sorted(events(20))
+
+
+class Hanging(FakeCursors):
+    """A PostgreSQL that answers no save."""
+
+    async def advance(self, *_: Any) -> str | None:
+        await asyncio.Event().wait()
+        return None
+
+
+async def a_partition_is_given_up_although_its_position_cannot_be_saved(broker: Broker) -> None:
+    """Else one silent PostgreSQL would keep the whole consumer group from dividing the partitions."""
+    assert isinstance(broker, KafkaBroker)
+    broker.cursors = Hanging()
+    await broker.publish(events(20))
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        assert isinstance(session, KafkaSession)
+        await session.settled(receipts(await taken(session, 20)))
+        async with asyncio.timeout(SECONDS):
+            await session.on_partitions_revoked([TopicPartition(broker.topic, one) for one in range(PARTITIONS)])
+
+
+async def a_group_goes_on_where_another_program_was(broker: Broker) -> None:
+    assert isinstance(broker, KafkaBroker)
+    await broker.publish(events(20))
+    before = AIOKafkaConsumer(bootstrap_servers=broker.server.host, group_id=f"of-{broker.topic}")
+    await before.start()
+    before.assign([TopicPartition(broker.topic, one) for one in range(PARTITIONS)])
+    await before.commit({TopicPartition(broker.topic, one): 8 for one in range(PARTITIONS)})
+    await before.stop()
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        assert sorted(bodies(await taken(session, 4))) == sorted(events(4, first=16))
+
+
 async def keep_taking(session: Session, into: list[tuple[Session, Batch]]) -> None:
     while True:
         batch = await session.take(100, 100_000)
         assert isinstance(batch, Batch)
         into.append((session, batch))
+
+
+async def a_connection_that_is_silent_is_noticed_and_opened_again(broker: Broker) -> None:
+    """By the heartbeats of AMQP: the library allows three times this interval, and three seconds."""
+    assert isinstance(broker, RabbitBroker)
+    async with CuttingProxy(f"amqp://{broker.server.host}") as proxy:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rabbitmq, "HEARTBEAT", 1)
+            address = broker.address.replace(broker.server.host, urlsplit(proxy.url).netloc)
+            given = read_address(address, what="QUEUE", port=5672, options=rabbitmq.OPTIONS)
+            source = rabbitmq.Rabbit(rabbitmq.options_of(given, max_events=1_000))
+        async with reading("", source=source) as one:
+            await one.until(lambda r: bool(r.of(SourceConnected)), SECONDS)
+            proxy.swallow()
+            await one.until(lambda r: bool(r.of(SourceLost)), SECONDS)
+            assert [lost.why for lost in one.of(SourceLost)] == ["RabbitMQ sent neither messages nor heartbeats"]
+            proxy.pass_again()
+            await one.until(lambda r: len(r.of(SourceConnected)) == 2, SECONDS)
 
 
 QUESTIONS = (
@@ -369,12 +459,19 @@ OF_ONE_KIND: dict[str, tuple[Callable[[Broker], Awaitable[None]], ...]] = {
         a_queue_that_is_deleted_ends_the_session,
         a_stream_that_is_not_called_one_is_refused_before_its_first_message,
         a_header_that_a_stream_has_may_stand_in_any_queue,
+        a_connection_that_is_silent_is_noticed_and_opened_again,
     ),
-    "kafka": (what_members_settle_after_partitions_moved_is_not_committed,),
+    "kafka": (
+        what_members_settle_after_partitions_moved_is_not_committed,
+        a_group_whose_postgresql_is_lost_reads_everything_again,
+        a_group_goes_on_where_another_program_was,
+        a_partition_is_given_up_although_its_position_cannot_be_saved,
+    ),
     "jetstream": (
         what_a_member_that_stops_has_not_taken_goes_to_another_at_once,
         a_header_called_status_is_a_header,
         a_consumer_without_bodies_is_refused,
+        a_consumer_that_would_lose_events_is_refused,
     ),
 }
 
@@ -535,6 +632,7 @@ async def test_rabbitmq_sends_ahead_as_many_messages_as_their_size_allows(monkey
                         await asyncio.sleep(0.05)
                 assert ahead <= most
         await much_larger_messages_than_before_end_the_session(server)
+        await what_is_held_for_longer_than_the_server_waits_comes_again(server)
 
 
 async def take_slowly(session: Session) -> None:
@@ -561,6 +659,26 @@ async def much_larger_messages_than_before_end_the_session(server: RabbitServer)
             batches = await taken(session, 1)
             await session.settled(receipts(batches))
             found |= {*bodies(batches)}
+    await until_acknowledged(broker, 0)
+
+
+async def what_is_held_for_longer_than_the_server_waits_comes_again(server: RabbitServer) -> None:
+    """AMQP has no way to extend a message: the server closes the channel, and the session says why it ended."""
+    await asyncio.to_thread(server.evaluate, "application:set_env(rabbit, consumer_timeout, 500)")
+    await asyncio.to_thread(server.evaluate, "application:set_env(rabbit, channel_tick_interval, 100)")
+    broker = RabbitBroker(server, "held")
+    await broker.make()
+    await broker.publish(events(1))
+    source = broker.source()
+    async with source.open(none) as session:
+        await taken(session, 1)
+        async with asyncio.timeout(SECONDS):
+            with pytest.raises(SourceEnded, match=r"delivery acknowledgement on channel .* timed out"):
+                await session.take(1, 1)
+    async with source.open(none) as session:
+        again = await taken(session, 1)
+        assert bodies(again) == events(1)
+        await session.settled(receipts(again))
     await until_acknowledged(broker, 0)
 
 
@@ -602,6 +720,29 @@ async def test_messages_that_kafka_removed_unread_are_declared_once(monkeypatch:
             session = await opened(stack, broker)
             assert len(bodies(await taken(session, 60))) == 60, "nothing of it was settled"
         assert len(broker.gaps.all) == 2
+
+
+async def test_a_leader_of_kafka_that_has_not_caught_up_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Behind(AIOKafkaConsumer):  # type: ignore[misc]
+        asked = 0
+
+        async def getmany(self, *partitions: TopicPartition, **options: Any) -> dict[TopicPartition, list[Any]]:
+            Behind.asked += 1
+            if Behind.asked == 1:
+                raise OffsetOutOfRangeError(dict.fromkeys(self.assignment(), 0))
+            found: dict[TopicPartition, list[Any]] = await super().getmany(*partitions, **options)
+            return found
+
+    monkeypatch.setattr(kafka, "AIOKafkaConsumer", Behind)
+    with running(TansuServer) as server:
+        assert isinstance(server, TansuServer)
+        broker = KafkaBroker(server, "behind")
+        await broker.make()
+        await broker.publish(events(20))
+        async with AsyncExitStack() as stack:
+            session = await opened(stack, broker)
+            assert sorted(bodies(await taken(session, 20))) == sorted(events(20))
+        assert broker.gaps.all == []
 
 
 async def test_a_topic_of_kafka_that_was_created_again_is_read_from_its_beginning(

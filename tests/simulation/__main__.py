@@ -21,6 +21,7 @@ from tests.simulation.partition_mutations import PARTITION_MUTATIONS
 from tests.simulation.run import run
 from tests.simulation.schedule import Schedule
 from tests.simulation.shrink import shrink
+from tests.simulation.topic_mutations import TOPIC_MUTATIONS
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
     parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and print every step")
     parser.add_argument("--drop", nargs="*", default=[], metavar="NAME", help="what to leave out of it")
     parser.add_argument(
-        "--mutate", default="", choices=["", *MUTATIONS, *ORDER_MUTATIONS, *PARTITION_MUTATIONS],
+        "--mutate", default="", choices=["", *MUTATIONS, *ORDER_MUTATIONS, *PARTITION_MUTATIONS, *TOPIC_MUTATIONS],
         help="build this mistake in", metavar="NAME",
     )  # fmt: skip
     kinds = parser.add_mutually_exclusive_group()
@@ -45,6 +46,10 @@ def main() -> int:
     kinds.add_argument(
         "--partitioned", dest="kind", action="store_const", const="partitioned",
         help="schedules of the partitioned kind: each listener reads a share of the stream",
+    )  # fmt: skip
+    kinds.add_argument(
+        "--topic", dest="kind", action="store_const", const="topic",
+        help="schedules of a topic of Kafka, whose partitions the listeners share",
     )  # fmt: skip
     options = parser.parse_args()
     with mutated(options.mutate):

@@ -12,9 +12,10 @@ from tests.simulation.ordered import ordered
 from tests.simulation.partitioned import partitioned
 from tests.simulation.run import run
 from tests.simulation.schedule import schedule
+from tests.simulation.topic import topic_shared
 
 CHUNK = 50
-KINDS = {"usual": schedule, "ordered": ordered, "partitioned": partitioned}
+KINDS = {"usual": schedule, "ordered": ordered, "partitioned": partitioned, "topic": topic_shared}
 """The kinds of schedules, and what makes one from a seed."""
 
 

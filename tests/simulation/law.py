@@ -6,6 +6,7 @@ Crash loops  only events that kill their owners are condemned, not those held be
              owners
 Order        "done" is announced only of an existing row, "dead" only of a letter on disk; the cursor never passes an
              unsettled event, goes back only from what the journal has lost, and reaches the journal's end
+Positions    that of a topic's partition passes nothing unsettled, in PostgreSQL or Kafka, and all reach the end
 Gaps         a listener that has read what the journal lost, or lacks what the journal removed, reports a gap before it
              reads on; what a restore removed ends, too, if a listener received it that lives on, or that knew of the
              gap when it was stopped
@@ -55,6 +56,7 @@ from unlost.listener.source.stream.partitions import COUNT, partition_of
 
 if TYPE_CHECKING:
     from tests.simulation.listener import Start
+    from tests.simulation.topic import SimulatedTopic
 
 
 MAX_TAKEOVERS = 3
@@ -88,6 +90,7 @@ class Law(Hooks):
         self.losses = losses
         """How many owners other faults may end."""
         self.postgres: PostgresMemory
+        self.topic: SimulatedTopic | None = None
         self.processes: list[Start] = []
         self.by_token: dict[str, Start] = {}
         self.may_exhaust: Callable[[Start, str], bool] = lambda *_: True
@@ -322,6 +325,30 @@ class Law(Hooks):
             if of_it and serial not in self.histories.forgiven and not self.is_settled(serial):
                 self.world.break_law(f"{row} moved to {cursor}, and event {serial} is not settled")
 
+    def position_moved(self, cursor: str) -> None:
+        """The position of a topic's partition passes nothing that is not settled, whoever saves it."""
+        partition, at = _place_of(cursor)
+        for serial in self._before(partition, at):
+            if not self.is_settled(serial):
+                self.world.break_law(f"a position moved to {cursor}, and event {serial} is not settled")
+
+    def committed(self, process: Any, partition: int, at: int) -> None:
+        """The same of what is committed. A store that went back unnoticed may have lost some of it meanwhile."""
+        for serial in self._before(partition, at):
+            lost = self.journal[serial - 1][0] in self._gone and not self._knows_of_loss(process)
+            if not lost and not self.is_settled(serial):
+                self.world.break_law(f"{process.name} committed {partition}@{at}, and event {serial} is not settled")
+
+    def _before(self, partition: int, at: int) -> list[int]:
+        assert self.topic is not None
+        return [serial for serial, _ in self.topic.logs[partition][:at]]
+
+    def positions_arrived(self) -> bool:
+        """Whether the position of each partition is at its end."""
+        assert self.topic is not None
+        stored = dict(_place_of(one) for one in self.postgres.cursors.values() if "partitions" not in one)
+        return all(stored.get(number, 0) == len(log) for number, log in enumerate(self.topic.logs))
+
     def cursor_arrived(self, *, resumes: bool) -> bool:
         """Whether the group's cursor is at the end of the journal."""
         stored = next(iter(self.postgres.cursors.values()), None)
@@ -496,6 +523,12 @@ class Law(Hooks):
 def _conflict(event_id: str, digest: bytes) -> tuple[str, bytes]:
     """The claim and the content that are buried if the event's id belongs to other content."""
     return f"conflict:{digest.hex()}:{event_id}", digest
+
+
+def _place_of(cursor: str) -> tuple[int, int]:
+    """The partition and the offset of a position, as ``topic/1@17``."""
+    partition, _, at = cursor.partition("/")[2].partition("@")
+    return int(partition), int(at)
 
 
 def _cut_off(process: Start, since: float) -> bool:

@@ -24,6 +24,7 @@ from tests.simulation.postgres_adapters import (
 from tests.simulation.redis import SimulatedRedis, SimulatedRedisClaims
 from tests.simulation.schedule import Happening, Schedule
 from tests.simulation.source import SimulatedSource
+from tests.simulation.topic import SimulatedTopic, topic_source
 from tests.simulation.wire import Link
 from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
 from tests.support.effects import NoEffects
@@ -284,7 +285,9 @@ class Scene:
         self.law.order = KeyLaw(self.law, plan) if plan.order_by else None
         self.law.with_effects = plan.effects
         self.broker = SimulatedBroker(world, self.law) if plan.acks else None
-        self.source = self.broker or SimulatedSource(world, self.law, resumes=plan.resumes)
+        self.topic = SimulatedTopic(world, self.law) if plan.topic else None
+        self.law.topic = self.topic
+        self.source = self.broker or self.topic or SimulatedSource(world, self.law, resumes=plan.resumes)
         if isinstance(self.source, SimulatedSource):
             self.source.unreachable_for = plan.reads_nothing if len(plan.listeners) > 1 else ""
         self.disks: dict[str, Disk] = {}
@@ -353,6 +356,8 @@ class Start(Process):
         source = self.scene.source
         if isinstance(source, SimulatedBroker):
             return [lambda _: BrokerSource(self, source)]
+        if isinstance(source, SimulatedTopic):
+            return [lambda _: topic_source(self, source, *given[:4])]
         plan = self.scene.plan
         built = partial(builders, open_connection=source.connect(self))(*given)
         return [with_key(one, plan.order_by) for one in built] if plan.declared == "source" else built

@@ -18,6 +18,7 @@ from tests.simulation.order_mutations import ORDER_MUTATIONS
 from tests.simulation.partition_mutations import PARTITION_MUTATIONS
 from tests.simulation.postgres import PostgresMemory, Row
 from tests.simulation.redis import Record, RedisMemory, SimulatedRedisClaims
+from tests.simulation.topic_mutations import TOPIC_MUTATIONS, acknowledged_at_receipt, saves_in_any_store
 from unlost.listener.app.engine import Engine
 from unlost.listener.app.listening import Listening
 from unlost.listener.claims import known_store as known_store_module
@@ -55,7 +56,6 @@ from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
 from unlost.listener.ports.dead_letters import HealingGroup, HealingLetter, Tried
 from unlost.listener.ports.rows import INSERTED
-from unlost.listener.ports.source import Batch
 from unlost.listener.source.gaps import GapRecorder
 from unlost.listener.source.reader import Reader
 from unlost.producer.journal.timelines import Start, Timelines
@@ -71,7 +71,6 @@ REACHED = {
     Claiming: ("_condemned", "_intake", "_policy", "_route_lost", "_to_be_looked_up"),
     EffectDelivery: ("_deliver", "_rows"),
     Healer: ("_letters", "_try"),
-    Inlet: ("_acknowledge",),
     Intake: ("_ours", "_settled_segments"),
     Leases: ("_claims", "_clock", "_facts", "_seconds"),
     Listening: ("_drain", "_read_again"),
@@ -112,15 +111,6 @@ def _forgotten(self: EffectTable, place: Any, *_: Any) -> None:
     del self.rows[place]
 
 
-def _acknowledged_at_receipt(real: Any) -> Any:
-    def receive(self: Inlet, batch: Batch) -> Any:
-        assert self._acknowledge is not None
-        self._acknowledge([receipt for _, receipt in batch.receipts])
-        return real(self, batch)
-
-    return receive
-
-
 def _passes_no_receipts(real: Any) -> Any:
     def put_all(self: BatchQueue[Any], items: Any) -> None:
         real(self, [one for one in items if not isinstance(one, int)])  # a simulated broker's receipts are numbers
@@ -138,10 +128,6 @@ def _overwrite(_: Any) -> Any:
         return {row.event.event_id for row in rows}
 
     return insert
-
-
-def _saves_in_any_store(real: Any) -> Any:
-    return lambda self, source, group, cursor, store=None: real(self, source, group, cursor, None)
 
 
 def _version_unseen(real: Any) -> Any:
@@ -801,7 +787,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "saves-in-any-store": (
         "a cursor is saved in a store that went back",
-        [(PostgresMemory, "advance_cursor", _saves_in_any_store)],
+        [(PostgresMemory, "advance_cursor", saves_in_any_store)],
     ),
     "not-read-again": (
         "events that the store lost are not read again",
@@ -821,7 +807,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "acknowledged-at-receipt": (
         "a message is acknowledged when it is received",
-        [(Inlet, "receive", _acknowledged_at_receipt)],
+        [(Inlet, "receive", acknowledged_at_receipt)],
     ),
     "acknowledges-the-lost": (
         "messages are acknowledged whose rows a store that went back has lost",
@@ -869,7 +855,7 @@ def mutated(name: str) -> Iterator[None]:
     """Build a mistake in. An empty name builds none."""
     with contextlib.ExitStack() as stack:
         for owner, attribute, change in (
-            {**MUTATIONS, **ORDER_MUTATIONS, **PARTITION_MUTATIONS}[name][1] if name else ()
+            {**MUTATIONS, **ORDER_MUTATIONS, **PARTITION_MUTATIONS, **TOPIC_MUTATIONS}[name][1] if name else ()
         ):
             real = getattr(owner, attribute)
             setattr(owner, attribute, change(real))

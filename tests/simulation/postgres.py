@@ -573,7 +573,9 @@ class PostgresMemory:
         return self.cursors[source, group]
 
     def _moved(self, source: str, old: str | None, cursor: str) -> None:
-        if "#" in source:
+        if source.startswith("kafka:"):
+            self.hooks.position_moved(cursor)
+        elif "#" in source:
             self.hooks.partition_moved(source, cursor)
         else:
             self.hooks.cursor_moved(old, cursor)

@@ -91,6 +91,8 @@ class Play:
         law, resumes = self.scene.law, self.plan.resumes
         if self.scene.broker is not None:
             return law.unsettled(resumes=True) or (["acknowledgements"] if self.scene.broker.unacknowledged else [])
+        if self.scene.topic is not None:
+            return law.unsettled(resumes=True) or ([] if law.positions_arrived() else ["positions"])
         return law.unsettled(resumes=resumes) or ([] if law.cursor_arrived(resumes=resumes) else ["the cursor"])
 
     def _calm(self) -> bool:

@@ -90,6 +90,8 @@ class Schedule(msgspec.Struct, frozen=True):
     acks: bool = False
     """Whether the source is a broker, which gives each message to one listener until it is acknowledged."""
 
+    topic: bool = False
+    """Whether the source is a topic of Kafka, whose partitions the listeners share."""
     partitions: bool = False
     """Whether each listener reads a share of the stream."""
     reads_all: str = ""

@@ -9,10 +9,12 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 import aiormq
 import nats
@@ -80,6 +82,7 @@ class Declared:
         self.all: list[tuple[How, dict[str, Any]]] = []
 
     def __call__(self, source: str, how: How, **fields: Any) -> None:
+        assert urlsplit(source).scheme in ("nats", "kafka", "amqp"), f"a gap of {source}"
         self.all.append((how, fields))
 
 
@@ -133,11 +136,11 @@ class JetStreamBroker:
             info = await client.jetstream().consumer_info(self.stream, GROUP)
         return (info.num_ack_pending or 0) + (info.num_pending or 0)
 
-    def source(self, name: str = "") -> Source:
+    def source(self, name: str = "", *, options: str = "") -> Source:
         text = self.address.replace(f"/{self.stream}?", f"/{name or self.stream}?")
-        address = read_address(text, what="STREAM", port=4222, options=jetstream.OPTIONS)
-        options = jetstream.options_of(address, group=GROUP, lease=30, start_from="oldest", max_events=1_000)
-        return jetstream.JetStream(options, self.gaps)
+        address = read_address(text + options, what="STREAM", port=4222, options=jetstream.OPTIONS)
+        given = jetstream.options_of(address, group=GROUP, lease=30, start_from="oldest", max_events=1_000)
+        return jetstream.JetStream(given, self.gaps)
 
     async def cut(self) -> None:
         await asyncio.to_thread(self.server.kill)
@@ -163,11 +166,11 @@ class OrderedJetStreamBroker(JetStreamBroker):
     async def unacknowledged(self) -> int:
         raise NotImplementedError("nothing is acknowledged")
 
-    def source(self, name: str = "") -> Source:
+    def source(self, name: str = "", *, options: str = "") -> Source:
         text = self.address.replace(f"/{self.stream}?", f"/{name or self.stream}?")
-        address = read_address(text, what="STREAM", port=4222, options=jetstream.OPTIONS)
-        options = jetstream_ordered.ordered_options_of(address, group=GROUP)
-        return jetstream_ordered.OrderedJetStream(options, self.gaps)
+        address = read_address(text + options, what="STREAM", port=4222, options=jetstream.OPTIONS)
+        given = jetstream_ordered.ordered_options_of(address, group=GROUP)
+        return jetstream_ordered.OrderedJetStream(given, self.gaps)
 
 
 class TansuServer(Server):
@@ -224,6 +227,8 @@ class KafkaBroker:
         self._published = 0
         self.gaps = Declared()
         self.start_from: Literal["oldest", "now"] = "oldest"
+        self.clients: dict[str, Any] = {}
+        """What makes clients, if not the library."""
 
     @property
     def address(self) -> str:
@@ -281,7 +286,7 @@ class KafkaBroker:
         text = self.address.replace(f"/{self.topic}?", f"/{name or self.topic}?")
         address = read_address(text, what="TOPIC", port=9092, options=kafka.OPTIONS)
         options = kafka.options_of(address, group=GROUP, start_from=self.start_from)
-        return kafka.Kafka(options, Positions(self.cursors, GROUP, lambda: None, self.gaps))
+        return kafka.Kafka(options, Positions(self.cursors, GROUP, lambda: None, self.gaps), **self.clients)
 
     async def cut(self) -> None:
         if not isinstance(self.server, DurableTansuServer):
@@ -299,6 +304,8 @@ class RabbitServer(Server):
     def __init__(self, directory: Path, port: int = 0, log: Path | None = None) -> None:
         super().__init__(directory, port, log)
         self._epmd: Child | None = None
+        self._names = 0
+        """The port of the program by which nodes find each other."""
 
     @property
     def host(self) -> str:
@@ -307,7 +314,7 @@ class RabbitServer(Server):
     def start(self) -> None:
         private_directory(self._directory)
         self._port = self._port or free_port()
-        names = free_port()
+        names = self._names = free_port()
         if self._epmd is not None:
             self._epmd.kill()
         environment = os.environ | self._environment(names)
@@ -324,6 +331,11 @@ class RabbitServer(Server):
         super().stop()
         if self._epmd is not None:
             self._epmd.kill()
+
+    def evaluate(self, expression: str) -> None:
+        """Evaluate an expression of Erlang in the server, as its administrator may."""
+        program = [str(_rabbit().with_name("rabbitmqctl")), "eval", f"{expression}."]
+        subprocess.run(program, env=os.environ | self._environment(self._names), check=True, capture_output=True)
 
     def _environment(self, names: int) -> Mapping[str, str]:
         here = self._directory

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation import mutations, order_mutations, partition_mutations, shipping_mutations
+from tests.simulation import mutations, order_mutations, partition_mutations, shipping_mutations, topic_mutations
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("listener", "producer", "dlq", "ops", "grafana")
@@ -89,7 +89,7 @@ def reached(tree: ast.AST) -> set[str]:
 
 MISTAKES = {
     ROOT / f"tests/simulation/{one.__name__.rpartition('.')[2]}.py": one
-    for one in (mutations, order_mutations, partition_mutations, shipping_mutations)
+    for one in (mutations, order_mutations, partition_mutations, shipping_mutations, topic_mutations)
 }
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path not in (*MISTAKES, Path(__file__))]
 

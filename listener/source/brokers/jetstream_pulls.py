@@ -47,6 +47,7 @@ class Pulls:
         self._heard_at = clock()
         self._arrived = asyncio.Event()
         self._why = ""
+        self._drained = False
 
     async def begin(self) -> None:
         """Subscribe, and request the first messages."""
@@ -69,6 +70,9 @@ class Pulls:
 
     async def drain(self) -> None:
         """Wait for what is on its way, and receive nothing after it."""
+        if self._drained:
+            return
+        self._drained = True
         with library_errors(nats.errors.Error):
             await self._subscription.drain()  # type: ignore[no-untyped-call]  # the library says no types
 

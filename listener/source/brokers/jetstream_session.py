@@ -102,6 +102,7 @@ class JetStreamSession:
             return
         with contextlib.suppress(SourceEnded, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
+                await self._pulls.drain()  # else the server redelivers to the requests of this session
                 await self._answer(list(self._held), NAK)
                 with library_errors(nats.errors.Error):
                     await self._client.flush()

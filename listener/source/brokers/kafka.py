@@ -10,11 +10,13 @@ those after the position again, and finds them claimed or stored. From then on n
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Literal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
 
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.source.brokers.address import BrokerAddress
@@ -46,17 +48,27 @@ class Kafka:
     partitioned = True
     resumes = True
 
-    def __init__(self, options: KafkaOptions, positions: Positions) -> None:
+    def __init__(
+        self,
+        options: KafkaOptions,
+        positions: Positions,
+        *,
+        consumer: Callable[..., Any] | None = None,
+        admin: Callable[..., Any] | None = None,
+    ) -> None:
+        """Make one. ``consumer`` and ``admin`` make clients, by default the library's."""
         bound()
         self.name = options.name
         self._options = options
         self._positions = positions
+        self._consumer = consumer
+        self._admin = admin
 
     @contextlib.asynccontextmanager
     async def open(self, cursor: Callable[[], Awaitable[str | None]]) -> AsyncIterator["KafkaSession"]:  # noqa: ARG002
         """See ``Source``. Each partition has a cursor of its own, so this one is not used."""
         options, session = self._options, int(self._options.session_seconds * 1000)
-        consumer = AIOKafkaConsumer(
+        consumer = (self._consumer or AIOKafkaConsumer)(
             bootstrap_servers=list(options.address.hosts), client_id="unlost", group_id=options.consumer_group,
             enable_auto_commit=False, auto_offset_reset="none", isolation_level="read_committed",
             max_poll_interval_ms=NEVER, rebalance_timeout_ms=session,
@@ -65,7 +77,7 @@ class Kafka:
             fetch_max_bytes=FETCH_BYTES, max_partition_fetch_bytes=PARTITION_BYTES,
             **security_of(options.address),
         )  # fmt: skip
-        opened = KafkaSession(consumer, options, self._positions)
+        opened = KafkaSession(consumer, options, self._positions, self._committed)
         try:
             with library_errors(KafkaError):
                 async with within(OPEN_SECONDS, "connecting to Kafka"):
@@ -81,6 +93,21 @@ class Kafka:
         finally:
             await leave(opened.save, CLOSE_SECONDS)
             await leave(consumer.stop, CLOSE_SECONDS)
+
+    async def _committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        """Return what is committed for the group, and what stands beside it: the consumer would show numbers alone."""
+        options = self._options
+        admin = (self._admin or AIOKafkaAdminClient)(
+            bootstrap_servers=list(options.address.hosts), client_id="unlost", **security_of(options.address)
+        )
+        try:
+            await admin.start()
+            found: Mapping[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
+                options.consumer_group, partitions=[*partitions]
+            )
+        finally:
+            await leave(admin.close, CLOSE_SECONDS)
+        return found
 
 
 def security_of(address: BrokerAddress) -> dict[str, object]:

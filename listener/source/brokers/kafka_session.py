@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.structs import OffsetAndMetadata
 
 from unlost.listener.core.cursor import ordinal_of
 from unlost.listener.core.errors import Permanent, Transient
@@ -16,6 +17,7 @@ from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.core.watermark import Position, Watermark, settle
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.source import Batch, Loss, Opened, Receipt, SourceEnded, Taken
+from unlost.listener.source.border import border
 from unlost.listener.source.brokers.address import BrokerAddress
 from unlost.listener.source.brokers.errors import library_errors, words_of
 from unlost.listener.source.brokers.identity import with_id
@@ -25,6 +27,8 @@ from unlost.listener.source.feed.unpacking import UnpackError
 
 ID_HEADERS = ("event_id", "ce_id")
 """The second is that of CloudEvents."""
+OURS = "unlost"
+"""What stands beside a position that is committed to Kafka: PostgreSQL had it first."""
 TOGETHER = 64
 """How many messages of one partition share a receipt: one unsettled message holds back all of them."""
 WAY_OUT = "delete it there (kafka-delete-records), and reading goes on after it, with a declared gap"
@@ -32,6 +36,10 @@ TAKE_SECONDS = 1.0
 FIND_SECONDS = 10.0
 SAVE_SECONDS = 1.0
 LOOK_SECONDS = 5.0
+
+
+Committed = Callable[[Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, OffsetAndMetadata]]]
+"""Asks what is committed to Kafka for a group, and what stands beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +69,17 @@ class Positions:
 class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
     """An open consumer."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, options: KafkaOptions, positions: Positions) -> None:
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        options: KafkaOptions,
+        positions: Positions,
+        committed: Committed,
+    ) -> None:
+        """Make one. ``committed`` asks what is committed to Kafka for the group."""
         self.opening = Opened()
+        self._committed = committed
+        self._in_kafka: Mapping[TopicPartition, OffsetAndMetadata] | None = None
         self._consumer = consumer
         self._options = options
         self._positions = positions
@@ -96,6 +113,8 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
         found: dict[TopicPartition, list[Any]] = {}
         try:
             found = await self._consumer.getmany(timeout_ms=int(TAKE_SECONDS * 1000), max_records=most)
+        except NoOffsetForPartitionError:
+            pass  # assigned just now: where it begins is not known yet
         except OffsetOutOfRangeError as error:
             for partition, offset in error.args[0].items():
                 await self._go_on(partition, offset)
@@ -134,6 +153,8 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
         """Save positions that have moved to PostgreSQL. Commit to Kafka what PostgreSQL has recorded."""
         moved = {}
         for partition, watermark in list(self._watermarks.items()):
+            if self._watermarks.get(partition) is not watermark:
+                continue  # revoked, or PostgreSQL went back, while another position was saved
             cursor = watermark.cursor
             if cursor is None or self._saved.get(partition) == cursor:
                 continue
@@ -142,7 +163,7 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
                 stored = await where.cursors.advance(self._name_of(partition), where.group, cursor, where.store())
                 if stored is not None and self._watermarks.get(partition) is watermark:
                     self._saved[partition] = cursor
-                    moved[partition] = _next(cursor)
+                    moved[partition] = OffsetAndMetadata(_next(cursor), OURS)
         if moved:
             with contextlib.suppress(KafkaError):  # it only shows the lag
                 await self._consumer.commit(moved)
@@ -160,7 +181,8 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin each partition at PostgreSQL's position. Without PostgreSQL nothing is read."""
         try:
-            with library_errors(KafkaError):
+            self._in_kafka = None
+            with border("the assignment of partitions failed"), library_errors(KafkaError):
                 await self._partitions_at_first()  # recorded before any position
                 for partition in assigned:
                     await self._begin(partition)
@@ -180,11 +202,20 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
         self._watermarks[partition] = Watermark()
 
     async def _first(self, partition: TopicPartition) -> int:
-        """Return where a group without a position in PostgreSQL begins."""
-        committed: int | None = await self._consumer.committed(partition)
-        if committed is not None:
-            return committed
+        """Return where a group without a position in PostgreSQL begins.
+
+        What another program has committed counts. If Unlost has, PostgreSQL had a position and has lost it, and rows
+        with it: all that the topic has is read again.
+        """
+        if self._in_kafka is None:
+            known = self._consumer.partitions_for_topic(self._options.topic) or ()
+            self._in_kafka = await self._committed([TopicPartition(self._options.topic, one) for one in known])
+        committed = self._in_kafka.get(partition)
+        ours = committed is not None and committed.metadata == OURS
+        if committed is not None and committed.offset >= 0 and not ours:
+            return int(committed.offset)
         oldest = self._options.start_from == "oldest" or partition.partition >= await self._partitions_at_first()
+        oldest |= ours
         ends = self._consumer.beginning_offsets if oldest else self._consumer.end_offsets
         return int((await ends([partition]))[partition])
 
@@ -244,12 +275,16 @@ class KafkaSession(ConsumerRebalanceListener):  # type: ignore[misc]
             await self.save()
 
     async def _look_for_ever(self) -> None:
-        """Check the broker: the library reconnects by itself, and does not report that it cannot."""
+        """Check the broker: the library reconnects by itself, and does not report that it cannot.
+
+        A member without partitions asks for the topic's first: it must notice too.
+        """
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
-                    await self._consumer.end_offsets(list(self._consumer.assignment())[:1])
+                    some = [*self._consumer.assignment()][:1] or [TopicPartition(self._options.topic, 0)]
+                    await self._consumer.end_offsets(some)
             except TimeoutError:
                 self.end(f"Kafka did not answer for {LOOK_SECONDS:.0f} seconds")
             except KafkaError as error:

@@ -193,6 +193,8 @@ class RabbitConsumer:
 
     def _closed(self, closing: "asyncio.Future[None]") -> None:
         error = None if closing.cancelled() else closing.exception()
+        if isinstance(error, asyncio.CancelledError):  # so the library ends a connection on which no frame arrives
+            self.end("RabbitMQ sent neither messages nor heartbeats")
         self.end(words_of(error) if error else "the connection to RabbitMQ ended")
 
     async def _cancelled(self, frame: Basic.Cancel) -> None:  # noqa: ARG002

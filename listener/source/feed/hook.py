@@ -67,6 +67,12 @@ class Beat(msgspec.Struct, frozen=True, gc=False):
     every: float
 
 
+class Keepalive(msgspec.Struct, frozen=True, gc=False):
+    """The feed sends something at least every ``within`` seconds: a connection that is silent for longer is dead."""
+
+    within: float
+
+
 class Again(msgspec.Struct, frozen=True, gc=False):
     """Open a new connection, at this address if one is given, and leave this one after that."""
 
@@ -98,7 +104,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     value: Any
 
 
-Action = FeedEvent | Refused | Send | Beat | Again | Stop | Numbered | Missed | Receipt
+Action = FeedEvent | Refused | Send | Beat | Keepalive | Again | Stop | Numbered | Missed | Receipt
 
 
 class Fetching(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,9 +9,9 @@ from unlost.listener.core.cursor import is_further
 from unlost.listener.core.errors import UnlostError
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Loss, Opened, Receipt, SourceEnded, Taken
-from unlost.listener.source.feed.beating import beat, watch
+from unlost.listener.source.feed.beating import beat, end_if_silent, watch
 from unlost.listener.source.feed.connection import FeedConnection
-from unlost.listener.source.feed.hook import Again, Beat, Missed, Stop
+from unlost.listener.source.feed.hook import Again, Beat, Keepalive, Missed, Stop
 from unlost.listener.source.feed.losses import failed_code, stopped
 from unlost.listener.source.feed.moves import Moves
 from unlost.listener.source.feed.ready import PendingReceipt, ReadyQueue
@@ -35,7 +35,7 @@ class FeedSession:
         self._connections: list[FeedConnection] = []
         self._stacks: dict[int, contextlib.AsyncExitStack] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._side: dict[int, list[asyncio.Task[None]]] = {}
+        self._side: dict[int, dict[str, asyncio.Task[None]]] = {}
         self._loss: Loss | None = None
         self._moves = Moves(self._connections, self._connect_again, self._changed.set, source.disconnected)
         self._stopped_by: Loss | None = None
@@ -112,17 +112,16 @@ class FeedSession:
         connection.count = self._source.counting.begin()
         self._stacks[id(connection)] = stack
         self._connections.append(connection)
-        keepalive = asyncio.create_task(connection.link.keep_alive(self._is_idle), name="feed keepalive")
-        self._side[id(connection)] = [keepalive]
+        self._beside(connection, "keepalive", connection.link.keep_alive(self._is_idle))
         if self._feed.beats_every is not None:
-            self._beat(connection, self._feed.beats_every)
+            self._beside(connection, "heartbeat", beat(connection, self._feed, self._feed.beats_every))
         self._start(self._read(connection), "feed")
         return connection
 
     async def close(self) -> None:
         """End everything. Messages that had arrived are kept for ``take_rest``, even those without room until now."""
         connections = list(self._connections)
-        side = [task for tasks in self._side.values() for task in tasks]
+        side = [task for tasks in self._side.values() for task in tasks.values()]
         tasks = [*self._tasks, *side, *self._moves.end()]
         for task in tasks:
             task.cancel()
@@ -199,7 +198,7 @@ class FeedSession:
         self._last_sign = max(self._last_sign, connection.heard_at)
         if connection in self._connections:
             self._connections.remove(connection)
-        for task in self._side.pop(id(connection), ()):
+        for task in self._side.pop(id(connection), {}).values():
             task.cancel()
         if (stack := self._stacks.pop(id(connection), None)) is not None:
             self._start(_closed(stack), "leave a connection")
@@ -242,7 +241,9 @@ class FeedSession:
     def _obey(self, connection: FeedConnection, order: Order) -> None:
         match order:
             case Beat():
-                self._beat(connection, order.every)
+                self._beside(connection, "heartbeat", beat(connection, self._feed, order.every))
+            case Keepalive():
+                self._beside(connection, "silence", end_if_silent(connection, order.within))
             case Again():
                 self._moves.move(connection, order)
             case Stop():
@@ -288,12 +289,12 @@ class FeedSession:
         """Whether nothing is read now, so that silence proves nothing."""
         return self._paused() or not self._ready.room.is_set()
 
-    def _beat(self, connection: FeedConnection, every: float) -> None:
-        first, *others = self._side[id(connection)]
-        for other in others:
-            other.cancel()
-        heartbeat = asyncio.create_task(beat(connection, self._feed, every), name="feed heartbeat")
-        self._side[id(connection)] = [first, heartbeat]
+    def _beside(self, connection: FeedConnection, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do something while a connection is open, in place of what was begun under this name."""
+        tasks = self._side.setdefault(id(connection), {})
+        if (before := tasks.get(name)) is not None:
+            before.cancel()
+        tasks[name] = asyncio.create_task(work, name=f"feed {name}")
 
     async def _renew(self, every: float) -> None:
         while True:

@@ -12,6 +12,7 @@ from unlost.listener.source.feed.hook import (
     Beat,
     Feed,
     FeedEvent,
+    Keepalive,
     Missed,
     Numbered,
     Receipt,
@@ -22,7 +23,7 @@ from unlost.listener.source.feed.hook import (
     refused_body,
 )
 
-Order = Beat | Again | Stop | Missed
+Order = Beat | Keepalive | Again | Stop | Missed
 """An order to the connection."""
 LONGEST_NAME = 200
 """How many characters the name of what is counted may have. Many are kept, and gaps and pages show them."""
@@ -72,7 +73,7 @@ class Taking(msgspec.Struct):
                 if self.receipt is not None:
                     raise ValueError("one message has two receipts")
                 self.receipt = action
-            case Beat() | Again() | Stop() | Missed():
+            case Beat() | Keepalive() | Again() | Stop() | Missed():
                 self.orders.append(action)
             case _:
                 assert_never(action)

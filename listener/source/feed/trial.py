@@ -122,9 +122,8 @@ class Trial:
         if taking.receipt is not None and (ack := acknowledgement(self._feed, taking.receipt.value)) is not None:
             yield MessageResult("ack", detail=ack.text)
         for order in taking.orders:
-            yield MessageResult(
-                type(order).__name__.lower(), detail=str(getattr(order, "why", getattr(order, "every", "")))
-            )
+            said = [getattr(order, name) for name in ("why", "every", "within") if hasattr(order, name)]
+            yield MessageResult(type(order).__name__.lower(), detail=str(*said))
         if not taking.bodies:
             yield MessageResult("control", detail=message.decode(errors="replace"))
 

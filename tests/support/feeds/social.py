@@ -176,6 +176,9 @@ class Twitch(StandIn):
         self.wanted = asyncio.Condition()
         self.ready: set[str] = set()
         self.api: Any = None
+        self.refuses = ""
+        """The status with which it refuses subscriptions."""
+        self.keepalive = 10.0
         self.calls: list[dict[str, Any]] = []
 
     def environment(self) -> dict[str, str]:
@@ -194,14 +197,14 @@ class Twitch(StandIn):
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
         body = json.loads(await reader.readexactly(length))
-        good = "authorization: bearer sesame-token" in head and "client-id: client" in head
+        good = "authorization: bearer sesame-token" in head and "client-id: client" in head and not self.refuses
         session = body["transport"]["session_id"]
         if good and session in self.sessions:
             self.calls.append(body)
             async with self.wanted:
                 self.ready.add(session)
                 self.wanted.notify_all()
-        status = "202 Accepted" if good else "401 Unauthorized"
+        status = "202 Accepted" if good else self.refuses or "401 Unauthorized"
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
         await writer.drain()
         writer.close()
@@ -214,17 +217,30 @@ class Twitch(StandIn):
         self.sessions[session] = client
         described = {
             "id": session, "status": "connected", "connected_at": "2022-11-16T10:11:12.464757833Z",
-            "keepalive_timeout_seconds": 10, "reconnect_url": None,
+            "keepalive_timeout_seconds": self.keepalive, "reconnect_url": None,
         }  # fmt: skip
         await self.control(client, self.enveloped("session_welcome", {"session": described}))
-        if moved is None:
-            async with asyncio.timeout(10), self.wanted:
-                await self.wanted.wait_for(lambda: session in self.ready)
+        if moved is None and not await self._is_wanted(session, client):
+            await client.close(4003, "connection unused")
+            return
         await self.subscribe(client)
-        if old is not None:
-            await old.close(1000)
+        if old in self.subscribed:  # it gets no more events, and is left to the client
+            self.subscribed.remove(old)
         async for _ in client:
             await client.close(4001, "client sent inbound traffic")
+
+    async def _is_wanted(self, session: str, client: ServerConnection) -> bool:
+        """Wait for a subscription of this session, as long as its client stays."""
+        left = asyncio.create_task(client.wait_closed())
+        wanted = asyncio.create_task(self._until_wanted(session))
+        await asyncio.wait({left, wanted}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        for task in (left, wanted):
+            task.cancel()
+        return session in self.ready
+
+    async def _until_wanted(self, session: str) -> None:
+        async with self.wanted:
+            await self.wanted.wait_for(lambda: session in self.ready)
 
     def enveloped(self, kind: str, payload: object, number: int | None = None, **more: object) -> dict[str, object]:
         name = f"{kind}-{self.control_sent}" if number is None else self.event_id(number)
@@ -240,6 +256,11 @@ class Twitch(StandIn):
 
     def event_id(self, number: int) -> str:
         return f"befa7b53-d79d-478f-86b9-{number:012d}"
+
+    async def revoke(self, client: ServerConnection) -> None:
+        """End a subscription of this client, as when a user withdraws what an app may do."""
+        subscription = {"id": "f1c2a387", "status": "authorization_revoked", "type": "stream.online", "version": "1"}
+        await self.control(client, self.enveloped("revocation", {"subscription": subscription}))
 
     async def end(self, client: ServerConnection) -> None:
         session = next(name for name, one in self.sessions.items() if one is client)
@@ -267,6 +288,8 @@ class Gateway(StandIn):
         self.sent: dict[str, list[int]] = {}
         self.session_of: dict[ServerConnection, str] = {}
         self.beats: list[Any] = []
+        self.zombies: set[ServerConnection] = set()
+        """Open connections on which it sends nothing more."""
         self.resumed: list[tuple[str, int]] = []
 
     def environment(self) -> dict[str, str]:
@@ -294,7 +317,10 @@ class Gateway(StandIn):
             beat = json.loads(message)
             assert beat["op"] == 1
             self.beats.append(beat["d"])
-            await self.control(client, {"op": 11})
+            if client not in self.zombies:
+                await self.control(client, {"op": 11})
+            async with self.changed:
+                self.changed.notify_all()
 
     async def deliver(self, number: int) -> None:
         for session in self.sent:
@@ -310,6 +336,16 @@ class Gateway(StandIn):
 
     def event_id(self, number: int) -> str:
         return f"MESSAGE_CREATE:{10**17 + number}"
+
+    async def beaten(self, number: int) -> None:
+        """Return once a heartbeat carries this number."""
+        async with self.changed:
+            await asyncio.wait_for(self.changed.wait_for(lambda: number in self.beats), 15)
+
+    def fall_silent(self, client: ServerConnection) -> None:
+        """Forget a connection, and leave it open."""
+        self.zombies.add(client)
+        self.subscribed.remove(client)
 
     async def end(self, client: ServerConnection) -> None:
         await client.close(4000, "please reconnect")

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -16,7 +17,17 @@ from unlost.listener.core.errors import Transient
 from unlost.listener.ports.source import Batch, SourceEnded
 from unlost.listener.source.feed import calls, connection, events, moves
 from unlost.listener.source.feed.calls import call
-from unlost.listener.source.feed.hook import Action, Beat, Feed, FeedEvent, NewConnection, Opening, Receipt, Send
+from unlost.listener.source.feed.hook import (
+    Action,
+    Beat,
+    Feed,
+    FeedEvent,
+    Keepalive,
+    NewConnection,
+    Opening,
+    Receipt,
+    Send,
+)
 from unlost.listener.source.feed.source import FeedSource
 from unlost.listener.source.websocket.connection import WebSocketOptions
 
@@ -24,8 +35,8 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def tcp(talk: Talk) -> AsyncIterator[str]:
-    """A server that says what it likes."""
+async def tcp(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """A server that says what it likes; with a context, by TLS."""
 
     talking: set[asyncio.Task[None] | None] = set()
 
@@ -35,9 +46,9 @@ async def tcp(talk: Talk) -> AsyncIterator[str]:
             await talk(reader, writer)
         writer.close()
 
-    server = await asyncio.start_server(talked, "127.0.0.1", 0)
+    server = await asyncio.start_server(talked, "127.0.0.1", 0, ssl=context)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"{'https' if context else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         await asyncio.wait_for(asyncio.gather(*filter(None, talking)), 10)
@@ -187,14 +198,15 @@ async def test_a_heartbeat_and_an_acknowledgement_that_fail_are_the_connections_
             await asyncio.wait_for(session.take(1, 1), 10)
 
 
-async def test_an_interval_that_is_no_number_ends_the_connection():
+@pytest.mark.parametrize(("order", "name"), [(Beat, "beat"), (Keepalive, "keepalive")])
+async def test_an_interval_that_is_no_number_ends_the_connection(order: Any, name: str):
     class Odd(Own):
         def read(self, message: bytes) -> Iterable[Action]:
-            return (Beat("soon"),)  # type: ignore[arg-type]
+            return (order("soon"),)
 
     async with serving() as server, opened(reading(Odd(server.url))) as session:
         await (await server.clients.get()).send("x")
-        with pytest.raises(SourceEnded, match="the feed's beat failed: TypeError"):
+        with pytest.raises(SourceEnded, match=f"the feed's {name} failed: TypeError"):
             await asyncio.wait_for(session.take(1, 1), 10)
 
 

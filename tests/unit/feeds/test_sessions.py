@@ -19,7 +19,8 @@ from unlost.listener.source.feed.hook import Opening
 from unlost.listener.source.feed.loading import parse
 from unlost.listener.source.feed.session import FeedSession
 from unlost.listener.source.feed.source import FeedSource, moved
-from unlost.listener.source.websocket.connection import WebSocketOptions
+from unlost.listener.source.websocket.connection import Open, WebSocketOptions
+from unlost.listener.source.websocket.messages import open_messages
 
 
 class Server:
@@ -55,7 +56,10 @@ async def serving() -> AsyncIterator[Server]:
         yield server
 
 
-def source_of(text: str, server: Server, environment: dict[str, str] | None = None, **options: Any) -> FeedSource:
+def source_of(
+    text: str, server: Server, environment: dict[str, str] | None = None,
+    open_connection: Open = open_messages, **options: Any,
+) -> FeedSource:  # fmt: skip
     gaps: list[tuple[Any, ...]] = []
 
     def declare(source: str, how: str, **more: Any) -> None:
@@ -63,7 +67,9 @@ def source_of(text: str, server: Server, environment: dict[str, str] | None = No
 
     url = "" if "url_from" in text else f'url = "{server.url}/"\n'
     feed = ProfileFeed(parse(url + text, "feed", environment or {}))
-    source = FeedSource("feed", feed, declare=declare, websocket=WebSocketOptions(**options))
+    source = FeedSource(
+        "feed", feed, declare=declare, open_connection=open_connection, websocket=WebSocketOptions(**options)
+    )
     source.gaps = gaps  # type: ignore[attr-defined]
     return source
 

@@ -1,9 +1,9 @@
 """Events of a gateway that speaks Discord's protocol, version 10.
 
-The gateway sets the interval of heartbeats, which carry the number of the last event. A connection that is lost is
-resumed by the session's id and that number, so nothing is missed. The session lives in this process: after a restart,
-the gateway begins a new one. Sessions differ between listeners, so an event is identified by its type and by the id in
-its data.
+The gateway sets the interval of heartbeats, which carry the number of the last event, and answers each. A connection on
+which nothing arrives for longer is dead. A connection that is lost is resumed by the session's id and that number, so
+nothing is missed. The session lives in this process: after a restart, the gateway begins a new one. Sessions differ
+between listeners, so an event is identified by its type and by the id in its data.
 
 ``DISCORD_TOKEN`` is the bot's token, ``DISCORD_INTENTS`` the number that selects events. ``DISCORD_EVENTS`` are the
 types that are stored, with commas between them; all others are control.
@@ -22,6 +22,7 @@ from unlost.listener.source.feed.hook import (
     Beat,
     Feed,
     FeedEvent,
+    Keepalive,
     Missed,
     NewConnection,
     Numbered,
@@ -105,7 +106,8 @@ class Discord(Feed):
             case 9:
                 return self._invalid(found)
             case 10:
-                return (Beat(msgspec.json.decode(found.d, type=_Hello).heartbeat_interval / 1000),)
+                every = msgspec.json.decode(found.d, type=_Hello).heartbeat_interval / 1000
+                return (Beat(every), Keepalive(every))
             case _:
                 return ()
 

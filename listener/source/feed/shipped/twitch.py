@@ -1,7 +1,8 @@
 """Notifications of Twitch EventSub over WebSocket.
 
 Twitch wants an HTTP call for each subscription once it has sent a session's id, within ten seconds. It moves sessions
-by a reconnect message with a new address, where the subscriptions exist already. Nothing may be sent to it.
+by a reconnect message with a new address, where the subscriptions exist already. Nothing may be sent to it. Its welcome
+says for how long it may be silent.
 
 ``TWITCH_CLIENT_ID`` and ``TWITCH_TOKEN`` are the app's. ``TWITCH_SUBSCRIPTIONS`` is a JSON array, as
 ``[{"type":"stream.online","version":"1","condition":{"broadcaster_user_id":"1337"}}]``.
@@ -22,6 +23,7 @@ from unlost.listener.source.feed.hook import (
     Feed,
     FeedEvent,
     FeedStopped,
+    Keepalive,
     NewConnection,
     Opening,
     Refused,
@@ -45,6 +47,7 @@ class _Message(msgspec.Struct):
 class _Session(msgspec.Struct):
     id: str = ""
     reconnect_url: str | None = None
+    keepalive_timeout_seconds: float | None = None
 
 
 class _WithSession(msgspec.Struct):
@@ -99,6 +102,9 @@ class Twitch(Feed):
             case "session_reconnect":
                 url = msgspec.json.decode(found.payload, type=_WithSession).session.reconnect_url
                 return (Again("Twitch moves the session", url),)
+            case "session_welcome":
+                within = msgspec.json.decode(found.payload, type=_WithSession).session.keepalive_timeout_seconds
+                return () if within is None else (Keepalive(within),)
             case "revocation":
                 return (Stop(f"Twitch revoked a subscription: {message[:300].decode(errors='replace')}"),)
             case _:
