@@ -249,11 +249,13 @@ async def _disconnect(relay: Relay) -> None:
     """Wait for the client's goodbye, but not for long."""
     if not relay.was_connected:
         return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(GOODBYE_SECONDS):
-            await relay.ended.wait()
-    relay.abort()
-    relay.resume_writing()
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await relay.ended.wait()
+    finally:
+        relay.abort()
+        relay.resume_writing()
 
 
 def _greeting(settings: Any) -> bytes:

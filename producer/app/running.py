@@ -18,6 +18,7 @@ TURN_SECONDS = 0.00005
 """How long a computing thread may keep the interpreter while another waits. A commit needs about ten turns. With
 Python's default of 5 ms per turn, no commit would progress while a batch is read."""
 
+EXPECTED = (Moved, HistoryLost, PortTaken, JournalError, Misconfigured)
 HISTORY_LOST = 1
 """Unlike 2, an exit code with which a supervisor starts the producer again."""
 
@@ -27,14 +28,22 @@ def run_producer(settings: ProducerSettings) -> int:
     configure_logs(settings.log_level, settings.instance_id)
     sys.setswitchinterval(TURN_SECONDS)
 
-    code = 0
     try:
         run_daemon(lambda: ProducerDaemon(settings))
-    except* Moved as group:  # starting again would not help
-        raise UsageProblem(*(str(error) for error in group.exceptions)) from None
-    except* HistoryLost as group:
-        structlog.get_logger().error("journal_history_lost", why=str(group.exceptions[0]))
-        code = HISTORY_LOST
-    except* (PortTaken, JournalError, Misconfigured) as group:
-        raise UsageProblem(*(str(error) for error in group.exceptions)) from None
-    return code
+    except (*EXPECTED, ExceptionGroup) as error:
+        errors = _each(error)
+        if not all(isinstance(one, EXPECTED) for one in errors):
+            raise
+        if moved := [one for one in errors if isinstance(one, Moved)]:  # starting again would not help
+            raise UsageProblem(*map(str, moved)) from None
+        if refused := [one for one in errors if not isinstance(one, HistoryLost)]:
+            raise UsageProblem(*map(str, refused)) from None
+        structlog.get_logger().error("journal_history_lost", why=str(errors[0]))
+        return HISTORY_LOST
+    return 0
+
+
+def _each(error: Exception) -> list[Exception]:
+    """Return the errors of a group."""
+    # Not by except*: up to Python 3.11.3, what it raises arrives in another group.
+    return [one for inner in error.exceptions for one in _each(inner)] if isinstance(error, ExceptionGroup) else [error]

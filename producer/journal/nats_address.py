@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
+from unlost.ops.kit.telemetry.address import split_address
+
 SCHEME = "nats://"
 PORT = 4222
 WINDOW = 7200.0
@@ -34,7 +36,7 @@ class JetStreamAddress:
 
 def read_address(text: str) -> JetStreamAddress:
     """Read an address. Raises ``ValueError`` with all that is wrong."""
-    parts = urlsplit(text)
+    parts = split_address(text)
     user, at, places = parts.netloc.rpartition("@")
     hosts = [one if ":" in one else f"{one}:{PORT}" for one in places.split(",") if one]
     stream = parts.path.strip("/")

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
+from unlost.ops.kit.telemetry.address import split_address
+
 SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://")
 SENTINEL_PORT = 26379
 OF_SENTINELS = ("sentinel_username", "sentinel_password")
@@ -34,7 +36,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
 def read_address(url: str) -> RedisAddress:
     """Read ``REDIS_URL``. ``ValueError`` says what is wrong."""
-    parts = urlsplit(url)
+    parts = split_address(url)
     if parts.scheme == "unix":
         return RedisAddress((url,), url)
     scheme, _, by = parts.scheme.partition("+")

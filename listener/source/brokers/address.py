@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from unlost.listener.core.errors import Misconfigured
+from unlost.ops.kit.telemetry.address import split_address
 from unlost.ops.kit.telemetry.mask import masked
 
 
@@ -48,7 +49,7 @@ def read_address(
 
     Empty: the path may be empty.
     """
-    parts = urlsplit(text)
+    parts = split_address(text)
     user, at, places = parts.netloc.rpartition("@")
     hosts = tuple(one if ":" in one else f"{one}:{port}" for one in places.split(",") if one)
     path = unquote(parts.path.strip("/"))
@@ -66,6 +67,6 @@ def read_address(
 
 def same(one: str, other: str) -> bool:
     """Whether two names of sources mean the same consumer. They may name other hosts of one cluster."""
-    a, b = urlsplit(one), urlsplit(other)
+    a, b = split_address(one), split_address(other)
     hosts = {*a.netloc.split(",")} & {*b.netloc.split(",")}
     return a._replace(netloc="") == b._replace(netloc="") and bool(hosts)

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from unlost.ops.kit.access.hosts import is_loopback
 from unlost.ops.kit.command import Settings
+from unlost.ops.kit.telemetry.address import split_address
 from unlost.ops.kit.telemetry.tls import ClientTls, ServerTls, WrongCertificate
 
 VERIFIED = "verify-full"
@@ -136,7 +137,7 @@ def _with_files(data: Any, url_field: str, files: Mapping[str, str], **always: s
 
 def with_query(url: str, options: Mapping[str, str]) -> str:
     """The address with these options in its query; those that it has already stay."""
-    there = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    there = dict(parse_qsl(split_address(url).query, keep_blank_values=True))
     added = "&".join(f"{name}={quote(value, safe='/')}" for name, value in options.items() if name not in there)
     if not added:
         return url
@@ -145,7 +146,7 @@ def with_query(url: str, options: Mapping[str, str]) -> str:
 
 def unverified(database_url: str) -> str:
     """Why PostgreSQL at this address could be another server, in a sentence; an empty text if it could not."""
-    parts = urlsplit(database_url)
+    parts = split_address(database_url)
     options = dict(parse_qsl(parts.query))
     mode = options.get("sslmode", "prefer")
     hosts = [urlsplit(f"//{one}").hostname or "" for one in parts.netloc.rpartition("@")[2].split(",")]
