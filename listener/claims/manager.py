@@ -26,6 +26,7 @@ from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.claim import Answer, ClaimRequest
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import ClaimingChanged, Facts, PlacesDeclared
+from unlost.listener.core.store_mark import has_restarted
 from unlost.listener.ports.claims import Claims, StoreMemory
 from unlost.listener.ports.membership import Membership, MembershipView
 
@@ -223,7 +224,10 @@ class ClaimManager:
             self._lose_what_no_peer_respects()
             raise
         self._backends.postgres_answered()
+        before = self.known_store.mark
         self._see(view, started)
+        if has_restarted(before, view.store) and view.mine is None and view.peers:
+            self._lose_all()  # our row expired, so peers no longer waited for the claims of before the restart
         if await self.known_store.look_for_redis():
             view = await self.known_store.look_again()
             self._see(view, started)
@@ -242,7 +246,10 @@ class ClaimManager:
         Peers wait until that row expires, and not for the claims of a PostgreSQL that is gone.
         """
         if self.known_store.left_behind and self._clock() >= self._row_ends:
-            self.leases.lose([claim.request.event_id for claim in self.leases.all()])
+            self._lose_all()
+
+    def _lose_all(self) -> None:
+        self.leases.lose([claim.request.event_id for claim in self.leases.all()])
 
     def _see(self, view: MembershipView, started: float) -> None:
         self.known_store.see(view.store)

@@ -58,3 +58,8 @@ def change(known: StoreMark | None, seen: StoreMark) -> Change:
     if seen.version < known.version:
         return "back"
     return "none" if seen.name == known.name else "other"
+
+
+def has_restarted(known: StoreMark | None, seen: StoreMark) -> bool:
+    """Whether it is the store seen last with an empty claims table, as after a crash."""
+    return known is not None and seen.generation == known.generation and seen.incarnation != known.incarnation
