@@ -38,6 +38,7 @@ from unlost.dlq.store.entries import LetterEntry
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import LetterStore, Unreachable
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
+from unlost.listener.core.shard import Shard
 from unlost.listener.pipeline.healing import HealPolicy
 from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.database import Database
@@ -229,14 +230,15 @@ def _for(output: BinaryIO, line: bytes) -> bytes:
 def import_letters(settings: LetterSettings, *, file: Path, as_json: bool) -> int:
     """Add the letters of FILE to the fleet's list of GROUP, as written by export --as letters, with their versions.
 
-    Letters that are listed already stay as they are. FILE is not changed.
+    Letters that are listed already stay as they are. FILE is not changed. A shard takes letters of its own events, so
+    the same FILE is imported into each shard.
     """
     if not file.is_file():
         raise UsageProblem(f"there is no file {file}")
     damages: list[DamagedLine] = []
 
     async def work() -> int:
-        found, versions = read_letters(file), EveryVersion(file)
+        found, versions, shard = read_letters(file), EveryVersion(file), Shard.of_group(settings.group)
         added = 0
         async with _list(settings) as table:
             while some := list(islice(found, AT_ONCE)):
@@ -248,9 +250,10 @@ def import_letters(settings: LetterSettings, *, file: Path, as_json: bool) -> in
                 ]
                 absent = await table.absent([one.letter_id for one in letters])
                 new = [
-                    Listed(one, encode(one), burial_of(one), HealPolicy().heal_after(one.reason, one.error_class))
-                    for one in letters
+                    Listed(one, encode(one), burial, HealPolicy().heal_after(one.reason, one.error_class))
+                    for one, burial in zip(letters, map(burial_of, letters), strict=True)
                     if one.letter_id in absent
+                    and (shard is None or shard.has(burial.claim_id if burial else one.letter_id))
                 ]
                 for instance in dict.fromkeys(one.letter.instance for one in new):
                     some_of_it = [one for one in new if one.letter.instance == instance]

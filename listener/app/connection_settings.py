@@ -12,6 +12,7 @@ from unlost.listener.app.effect_settings import EffectSettings
 from unlost.listener.app.group_name import GroupName
 from unlost.listener.claims.redis.address import SCHEMES
 from unlost.listener.core.order_key import AfterLetter
+from unlost.listener.core.shard import Shard
 from unlost.listener.pipeline.healing import HealPolicy
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP
@@ -182,6 +183,7 @@ class ConnectionSettings(DatabaseTlsSettings, RedisTlsSettings, PayloadSettings,
             max_takeovers=self.max_takeovers,
             max_event_bytes=self.max_event_bytes + CURSOR_BYTES,
             batch=self.batch_size,
+            shard=Shard.of_group(self.group),
             breakers=False,
             # A transaction ends within the longest idle time (see wiring.py) and one more statement; 1 s is margin.
             letters_sure_after=max(self.lease, self.handle_timeout) + self.database_timeout + 1.0,

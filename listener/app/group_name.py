@@ -5,12 +5,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from unlost.listener.core.shard import Shard
 from unlost.listener.store.postgres.statements import GROUP_NAME, GROUP_RULE
 
 
 def _group_name(value: str) -> str:
     if not re.fullmatch(GROUP_NAME, value):
         raise ValueError(GROUP_RULE)
+    Shard.of_group(value)
     return value
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from unlost.listener.app.engine import CLOCKS, Engine, random_name
 from unlost.listener.app.reading import SourceReading
 from unlost.listener.app.settings import ListenerSettings
-from unlost.listener.app.sources import BuildSources, builders, check_names, check_order
+from unlost.listener.app.sources import BuildSources, builders, check_names, check_order, check_shard
 from unlost.listener.app.wiring import Connect, connect_servers
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
@@ -69,7 +69,9 @@ class Listening:
         ]
         check_names([one.source.name for one in self.readings])
         handler = engine.handler
-        check_order(settings.order_by, [one.source for one in self.readings], {} if handler is None else handler.keys)
+        read, keys = [one.source for one in self.readings], {} if handler is None else handler.keys
+        check_order(settings.order_by, read, keys)
+        check_shard(settings.group, settings.order_by, read, keys)
 
     def _store(self) -> StoreMark | None:
         return self.engine.manager.known_store.mark

@@ -178,5 +178,5 @@ class SourceReading:
         return pipeline.settling.error or self.held or (pipeline.key_watch.why if self.source.resumes else "")
 
     def _overflow(self, body: bytes, cursor: str | None) -> None:
-        cause = DeadLetterCause("overflow", "receive")
-        self._engine.pipeline.settling.bury(self.inlet.overflow(body, cursor), cause)
+        if (flight := self.inlet.overflow(body, cursor)) is not None:
+            self._engine.pipeline.settling.bury(flight, DeadLetterCause("overflow", "receive"))

@@ -10,6 +10,7 @@ from unlost.listener.app.brokers import SCHEMES, Store, broker_of
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.core.order_key import PATH
+from unlost.listener.core.shard import Shard
 from unlost.listener.fast.websocket import open_stream
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.source import Source
@@ -103,6 +104,17 @@ def check_order(order_by: str, sources: Sequence[Source], routes: Mapping[str, s
             f"{', '.join([*said, *own])} cannot be kept for {masked(', '.join(wrong))}: it gives each message to any "
             "member of the group, so no member knows which came before. Use a stream that all members read, such as "
             "ours with PARTITIONS=off or one of JetStream with ?ordered=true, or Kafka with the same key"
+        )
+
+
+def check_shard(group: str, order_by: str, sources: Sequence[Source], routes: Mapping[str, str]) -> None:
+    """Refuse keys in a shard: other shards store other events of the same key, and nobody would keep their order."""
+    said = [f"ORDER_BY={order_by}"] * bool(order_by) + [f"key={key!r} of {pattern}" for pattern, key in routes.items()]
+    said += [f"key={key!r} of {masked(one.name)}" for one in sources if (key := key_of(one))]
+    if said and Shard.of_group(group) is not None:
+        raise Misconfigured(
+            f"{', '.join(said)} cannot be kept by GROUP={group}: a shard stores events by their ids, so events of one key "
+            "are stored by several shards. Order needs a group that is no shard"
         )
 
 

@@ -33,6 +33,7 @@ from unlost.listener.core.facts import (
     EventsClaimed,
     EventsDiffer,
     EventsDuplicate,
+    EventsOfOtherShards,
     EventsStandBy,
     EventsStored,
     Fact,
@@ -62,7 +63,7 @@ from unlost.listener.core.facts import (
 from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
 
 _PER_EVENT = {EventsStored: "event_stored", EventsDuplicate: "event_duplicate"}
-_AT_DEBUG = frozenset((*_PER_EVENT, FramesUnread, EffectDelivered, EffectsRecorded))
+_AT_DEBUG = frozenset((*_PER_EVENT, FramesUnread, EventsOfOtherShards, EffectDelivered, EffectsRecorded))
 _SILENT = frozenset((
     AttemptStarted, BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan,
 ))  # fmt: skip

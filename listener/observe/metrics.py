@@ -20,6 +20,7 @@ from unlost.listener.core.facts import (
     EventBuried,
     EventsClaimed,
     EventsDuplicate,
+    EventsOfOtherShards,
     EventsStandBy,
     EventsStored,
     EventsTakenOver,
@@ -90,7 +91,7 @@ class ListenerMetrics:
     def _show_from_the_start(self) -> None:
         """Show 0 before anything has happened: a rate then includes the first time, and nothing looks unknown."""
         for metric, values in (
-            (self._events, ("stored", "duplicate", "buried")),
+            (self._events, ("stored", "duplicate", "buried", "other_shard")),
             (self._claims, ("won", "held", "taken_over")),
             (self._effects, ("recorded", "delivered", "failed", "buried")),
             (self._retries, ("start", "handle", "store", "stop")),
@@ -159,6 +160,8 @@ class ListenerMetrics:
                 self._events.labels("duplicate").inc(len(event_ids))
             case FramesUnread(count):
                 self._events.labels("duplicate").inc(count)
+            case EventsOfOtherShards(count):
+                self._events.labels("other_shard").inc(count)
             case EventsStandBy(event_ids):
                 self._claims.labels("held").inc(len(event_ids))
             case EventsTakenOver(event_ids):

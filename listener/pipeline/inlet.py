@@ -57,6 +57,7 @@ class Inlet:
         self.intake.count_received(batch.bodies)
         own: list[InFlight] = []
         of_peers: list[InFlight] = []
+        of_other_shards: list[InFlight] = []
         pieces = self._cut(batch)
         waits = self._affinity.waits
         read = [(bodies, cursors) for bodies, cursors, _, segment in pieces if not (waits and _is_of_peer(segment))]
@@ -77,9 +78,12 @@ class Inlet:
                 self._find_keys(flights)
             for flight, trace in zip(flights, traces, strict=False):  # most sources have none
                 flight.trace = trace
-            (of_peers if _is_of_peer(segment) else own).extend(filter(self.intake.comes_first, flights))
+            mine, others = self.intake.of_this_shard(flights)
+            (of_peers if _is_of_peer(segment) else own).extend(filter(self.intake.comes_first, mine))
+            of_other_shards += others
             self._follow(segment, position)
         self.intake.queue(own, of_peers)
+        self.intake.end_of_other_shards(of_other_shards)
         return last_of(batch.cursors)
 
     def _cut(self, batch: Batch) -> list[tuple[Sequence[bytes], Sequence[str | None], Any, Segment | None]]:
@@ -117,9 +121,16 @@ class Inlet:
         found = read_frames(batch.bodies, max_bytes=self._max_bytes)
         for what, body, cursor in zip(found, batch.bodies, batch.cursors, strict=True):
             flight = flight_of(what, body, position, at, clock, cursor)
-            if self._key_of is not None:
-                self._find_keys((flight,))
-            self.intake.enter(flight)
+            self._enter(flight)
+
+    def _enter(self, flight: InFlight) -> None:
+        """Admit one event, unless another shard stores it."""
+        mine, others = self.intake.of_this_shard((flight,))
+        self.intake.pass_over(others)
+        if self._key_of is not None:
+            self._find_keys(mine)
+        for one in mine:
+            self.intake.enter(one)
 
     def _find_keys(self, flights: Sequence[InFlight]) -> None:
         assert self._key_of is not None
@@ -134,16 +145,20 @@ class Inlet:
         clock = self._clocks.monotonic()
         position = self.watermark.open(None, at=clock)
         flight = flight_of_oversized(whole, position, self._clocks.now(), clock, max_bytes=self._max_bytes)
-        self.intake.enter(flight)
+        self._enter(flight)
 
-    def overflow(self, body: bytes, cursor: str | None) -> InFlight:
-        """Bury a message for which there is no room. It is never claimed."""
+    def overflow(self, body: bytes, cursor: str | None) -> InFlight | None:
+        """Bury a message for which there is no room. It is never claimed. None: another shard stores its event."""
         found = read_frames((body,), max_bytes=self._max_bytes)[0]
         clock = self._clocks.monotonic()
         position = self.watermark.open(cursor, at=clock)
         flight = flight_of(found, body, position, self._clocks.now(), clock, cursor)
+        mine, others = self.intake.of_this_shard((flight,))
+        self.intake.pass_over(others)
+        if not mine:
+            return None
         if self._key_of is not None:
-            self._find_keys((flight,))
+            self._find_keys(mine)
         self.intake.enter_beyond(flight)
         return flight
 

@@ -14,7 +14,7 @@ from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient, failure_of
 from unlost.listener.core.event import Edited, Event
-from unlost.listener.core.facts import EventsDuplicate, Facts, FramesReceived, FramesUnread
+from unlost.listener.core.facts import EventsDuplicate, EventsOfOtherShards, Facts, FramesReceived, FramesUnread
 from unlost.listener.core.in_flight import DUPLICATE, Buried, End, InFlight, Stored, unlettered
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position, settle, settle_whole
@@ -122,6 +122,25 @@ class Intake:
         self._count += len(bodies)
         self._bytes += size + ENTRY_BYTES * len(bodies)
 
+    def of_this_shard(self, flights: Sequence[InFlight]) -> tuple[Sequence[InFlight], Sequence[InFlight]]:
+        """Return the events that this listener's shard stores, and the others."""
+        if (shard := self._policy.shard) is None:
+            return flights, ()
+        others = [one for one in flights if not shard.has(one.claim_id)]
+        return [one for one in flights if shard.has(one.claim_id)], others
+
+    def end_of_other_shards(self, flights: Sequence[InFlight]) -> None:
+        """End events that were received and counted, and that other shards store."""
+        for one in flights:
+            self._leave_count(one)
+        self.pass_over(flights)
+
+    def pass_over(self, flights: Sequence[InFlight]) -> None:
+        """End events that other shards store. They are not counted as events in memory."""
+        if flights:
+            self._settle([one.position for one in flights if one.position is not None])
+            self._facts(EventsOfOtherShards(len(flights)))
+
     def queue(self, own: Sequence[InFlight], of_peers: Sequence[InFlight]) -> None:
         """Queue events to be claimed: own ones at once, peers' when nothing else waits."""
         if own:
@@ -157,9 +176,11 @@ class Intake:
             for part in parts
             for frame, cursor in zip(part.frames, part.cursors, strict=True)
         ]
-        for flight in flights:
+        mine, others = self.of_this_shard(flights)
+        for flight in mine:
             flight.of_peer = True
-        self._affinity.put_behind(list(filter(self.comes_first, flights)))
+        self._affinity.put_behind(list(filter(self.comes_first, mine)))
+        self.end_of_other_shards(others)
 
     def end_unread(self, parts: Sequence[SegmentPiece]) -> None:
         """End the frames that peers settled as duplicates."""

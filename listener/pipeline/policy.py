@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unlost.listener.core.order_key import AfterLetter
+from unlost.listener.core.shard import Shard
 from unlost.listener.pipeline.healing import HealPolicy
 
 HEAL = HealPolicy()
@@ -40,6 +41,8 @@ class Policy:
     """The path of the key in whose order events are processed, unless their route or source declares another."""
     after_letter: AfterLetter = "park"
     """The policy of events whose route declares none."""
+    shard: Shard | None = None
+    """The shard that this listener works for; None if its group stores all events."""
     letters_sure_after: float = 36.0
     """After these seconds no transaction of an earlier attempt can commit: see ``ConnectionSettings.policy``."""
 

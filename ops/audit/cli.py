@@ -79,6 +79,8 @@ def _print_remarks(settings: AuditSettings, files: tuple[Path, ...], account: Ac
     say(f"letters: {where(settings, files)}", err=True)
     for file in read:
         say(f"letters: read {printable(file)}", err=True)
+    if settings.shard is not None:
+        say(f"this is shard {settings.shard}: only its events are counted, and each shard has its own audit", err=True)
     if account.unread:
         haste = "" if account.is_retained else " soon: the producer has forgotten the group, and may drop them"
         say(
@@ -145,7 +147,7 @@ async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> tuple[Acc
         handled_from = await query.handled_from(client, settings.listeners, reports)
         retained = await query.retained(client, settings.producer_url, reports, settings.group)
         account.dropped, account.is_retained = retained.dropped, retained.waits
-        async for page in query.journal(client, settings.producer_url):
+        async for page in query.journal(client, settings.producer_url, shard=settings.shard):
             ids = [entry.event_id for entry in page]
             account.accept(page, await query.rows(reports, ids, handled_from=handled_from), letters)
         await _close(account, settings, files, client, reports, handled_from)
@@ -189,7 +191,7 @@ async def _unread(settings: AuditSettings, client: httpx.AsyncClient, reports: R
     cursors: list[str | None] = [*await reports.cursors()]
     for cursor in cursors or [None]:
         try:
-            async for page in query.journal(client, settings.producer_url, cursor):
+            async for page in query.journal(client, settings.producer_url, cursor, shard=settings.shard):
                 unread.update(entry.event_id for entry in page if entry.event_id in among)
         except query.UnknownCursor:
             return among  # a client with a cursor that the journal does not know is sent everything

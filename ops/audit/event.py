@@ -44,6 +44,8 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
                 known["listeners"][url] = await query.known_to(client, url, event_id)
             except (httpx.TransportError, ValueError) as error:
                 known["listeners"][url] = {"error": f"does not answer: {error}"}
+        if settings.shard is not None:
+            known["stored_by"] = settings.shard.group_of(event_id)
         known["letters_from"] = where(settings, files)
         known["letter_files"] = [str(file) for file in letter_files(files or settings.letters)]
         known["letters"] = [] if files else await listed_of(reports, event_id)

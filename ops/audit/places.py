@@ -11,6 +11,7 @@ from pydantic import Field
 
 from unlost.dlq.record.file import FileError
 from unlost.listener.app.group_name import GroupName
+from unlost.listener.core.shard import Shard
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
 from unlost.listener.store.postgres.reports import Reports
@@ -33,6 +34,11 @@ class AuditSettings(ClientSettings, DatabaseTlsSettings):
     letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
     group: GroupName = Field("unlost", description="The group of listeners whose cursor counts")
     settle: float = Field(10.0, ge=0, description="Seconds to keep looking for events that are found nowhere")
+
+    @property
+    def shard(self) -> Shard | None:
+        """The shard that the group is; None if it stores all events."""
+        return Shard.of_group(self.group)
 
 
 files_argument = click.Argument(["files"], nargs=-1, type=click.Path(path_type=Path))

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from unlost.listener.core.shard import Shard
 from unlost.listener.store.postgres.reports import AuditedRow, Reports
 from unlost.ops.audit.account import Row
 from unlost.ops.kit.command import UsageProblem
@@ -37,16 +38,16 @@ _entry = msgspec.json.Decoder(AcceptedEvent)
 
 
 async def journal(
-    client: httpx.AsyncClient, producer_url: str, after: str | int | None = None
+    client: httpx.AsyncClient, producer_url: str, after: str | int | None = None, *, shard: Shard | None = None
 ) -> AsyncIterator[list[AcceptedEvent]]:
-    """Yield all accepted events after a cursor, oldest first, in pages."""
+    """Yield all accepted events after a cursor, or those of a shard, oldest first, in pages."""
     while True:
         parameters: dict[str, Any] = {"limit": PAGE} | ({} if after is None else {"after": after})
         response = await _get(client, f"{producer_url}/api/journal", parameters)
         page = [_entry.decode(line) for line in response.content.splitlines() if line.strip()]
         if not page:
             return
-        yield page
+        yield page if shard is None else [entry for entry in page if shard.has(entry.event_id)]
         after = page[-1].cursor
 
 

@@ -63,6 +63,12 @@ class FramesUnread(Fact, frozen=True):
     count: int
 
 
+class EventsOfOtherShards(Fact, frozen=True):
+    """``count`` received events belong to other shards, which store them. They ended here without being claimed."""
+
+    count: int
+
+
 class EventsDiffer(Fact, frozen=True):
     """Events whose ids are hashes seem to differ for each connection.
 

@@ -88,6 +88,7 @@ def test_left_has_one_unfinished_event_per_content_and_no_letter():
         ("a", b"1"), ("a", b"2"), ("c", b"1")
     ]  # fmt: skip
     assert [one.event.frame for one in left if one.is_no_event] == [b"nothing", b"head"]
+    assert beyond is not None
     intake.finish([(beyond, Buried("overflow"))])
     intake.finish([(one, STORED) for one in left[:1]])
     assert [one.event.payload for one in intake.left() if one.event.event_id == "a"] == [b"2"]
@@ -213,6 +214,7 @@ def test_messages_without_room_or_too_large_hold_the_cursor_back_until_they_end(
     assert (inlet.watermark.cursor, inlet.watermark.waiting) == (None, 2)
     intake.finish([(oversized, Buried("invalid"))])
     assert (inlet.watermark.cursor, inlet.watermark.waiting) == (None, 1)
+    assert beyond is not None
     intake.finish([(beyond, Buried("overflow"))])
     assert (inlet.watermark.cursor, intake.count, intake.size) == ("j.3", 0, 0)
 
@@ -221,6 +223,7 @@ def test_the_cursor_of_a_message_without_room_is_passed_once_its_letter_is_writt
     admitted = Admitted()
     beyond = admitted.inlet.overflow(b'{"event_id":"beyond","payload":1}', "j.2")
     assert (admitted.inlet.watermark.newest, admitted.inlet.watermark.cursor) == ("j.2", None)
+    assert beyond is not None
     admitted.intake.finish([(beyond, Buried("overflow"))])
     assert admitted.inlet.watermark.cursor == "j.2"
 
