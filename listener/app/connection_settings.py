@@ -42,7 +42,9 @@ class ConnectionSettings(DatabaseTlsSettings, RedisTlsSettings, PayloadSettings,
         min_length=1, max_length=128, description="Name of this instance, different from every peer's",
     )  # fmt: skip
     group: GroupName = Field(
-        DEFAULT_GROUP, description="Group of listeners that share their work; it names the schema in PostgreSQL"
+        DEFAULT_GROUP,
+        description="Group of listeners that share their work; it names the schema in PostgreSQL. A shard is named as "
+        "orders-shard1of2",
     )
     redis_url: SecretUrl = Field(
         SecretUrl("redis://127.0.0.1:6379/0"),

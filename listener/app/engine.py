@@ -20,6 +20,7 @@ from unlost.listener.core.errors import Misconfigured, NotPermitted, Permanent, 
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import AttemptFailed, Facts, RedisForged
 from unlost.listener.core.retry import Work, attempts
+from unlost.listener.core.shard import Shard
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.pipeline import Pipeline
@@ -66,6 +67,7 @@ class Engine:
         find: Callable[[str], Handler] = find_handler,
     ) -> None:
         self.token = f"{settings.instance_id}:{name()}"
+        self.shard = Shard.of_group(settings.group)
         self._settings = settings
         self._facts = facts
         self._clocks = clocks

@@ -44,6 +44,10 @@ class EngineGauges(Collector):
         for one in engine.pausing.held:
             paused.add_metric([one.kind, one.name], max(0.0, time.time() - one.since))
         yield paused
+        shards = GaugeMetricFamily("unlost_shards", "How many shards there are", labels=["base", "number"])
+        if (shard := engine.shard) is not None:
+            shards.add_metric([shard.base, str(shard.number)], float(shard.total))
+        yield shards
 
 
 class EffectGauges(Collector):

@@ -113,8 +113,8 @@ def check_shard(group: str, order_by: str, sources: Sequence[Source], routes: Ma
     said += [f"key={key!r} of {masked(one.name)}" for one in sources if (key := key_of(one))]
     if said and Shard.of_group(group) is not None:
         raise Misconfigured(
-            f"{', '.join(said)} cannot be kept by GROUP={group}: a shard stores events by their ids, so events of one key "
-            "are stored by several shards. Order needs a group that is no shard"
+            f"{', '.join(said)} cannot be kept by GROUP={group}: shards store events by their ids, so those of one key "
+            "are in several of them. Order needs a group that is no shard"
         )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.fakes import as_a
 from tests.support.stand_ins import flight
 from unlost.listener.app.settings import MOST_DECLARED, ListenerSettings, handler_of
-from unlost.listener.app.sources import check_order
+from unlost.listener.app.sources import check_order, check_shard
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.core.event import parse
 from unlost.listener.core.in_flight import InFlight
@@ -249,3 +249,12 @@ def test_listeners_declare_their_keys():
     assert len(declared) < MOST_DECLARED
     assert declared != settings.declared_with(many | {"one": "more"}, {})
     assert handler_of(declared) == "a:b"
+
+
+def test_a_shard_keeps_no_order():
+    stream = some("ws://stream", shared=False, partitioned=False)
+    check_shard("orders", "payload.a", [stream], {"order.*": "a"})
+    check_shard("orders-shard1of2", "", [stream], {})
+    for order_by, routes in (("payload.a", {}), ("", {"order.*": "a"})):
+        with pytest.raises(Misconfigured, match="cannot be kept by GROUP=orders-shard1of2"):
+            check_shard("orders-shard1of2", order_by, [stream], routes)

@@ -36,7 +36,9 @@ def test_the_name_of_a_group_says_which_shard_it_is(group: str, shard: Shard | N
     assert Shard.of_group(group) == shard
 
 
-@pytest.mark.parametrize("group", ["o-shard0of2", "o-shard3of2", "o-shard01of2", "o-shard1of65", "o-shard1of100", "-shard1of2"])
+@pytest.mark.parametrize(
+    "group", ["o-shard0of2", "o-shard3of2", "o-shard01of2", "o-shard1of65", "o-shard1of100", "-shard1of2"]
+)
 def test_a_shard_that_cannot_be_is_refused(group: str):
     with pytest.raises(ValueError, match="a shard is named as orders-shard1of2"):
         Shard.of_group(group)

@@ -28,7 +28,7 @@ class System:
     async def everybody(self, _: object) -> AsyncIterator[tuple[None, "System"]]:
         yield None, self
 
-    async def journal(self, *_: object) -> AsyncIterator[list[AcceptedEvent]]:
+    async def journal(self, *_: object, shard: object) -> AsyncIterator[list[AcceptedEvent]]:
         if not self._read:
             self._read = True
             yield [AcceptedEvent(one, "", "d") for one in ("a", "moves")]
