@@ -129,6 +129,9 @@ GROUPS = (
     Drill("two-groups", "Two groups of listeners share a database, and PostgreSQL is killed: each stores every event.",
           damage=kill("postgres"), during=pause(1.0), heal=start("postgres"), bars=Bars(progress=POSTGRES_BACK),
           two_groups=True, on_compose=False),
+    Drill("shard-away", "Two shards store events, each in its PostgreSQL. One is killed for 5 s: the other stores on.",
+          damage=kill("postgres"), during=pause(5.0), heal=start("postgres"), bars=Bars(progress=1.0),
+          progress_from="damage", shards=True, on_compose=False),
 )  # fmt: skip
 
 PRODUCER = (

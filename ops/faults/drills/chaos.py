@@ -64,8 +64,13 @@ def plan(seed: int, seconds: float, listeners: Sequence[str]) -> list[Fault]:
     return faults
 
 
-def chaos(seed: int, seconds: float, listeners: Sequence[str], say: Callable[[str], None]) -> Drill:
-    """The drill for this seed. Even seeds run handlers before the rows, odd seeds in the rows' transactions."""
+def chaos(
+    seed: int, seconds: float, listeners: Sequence[str], say: Callable[[str], None], *, shards: bool = False
+) -> Drill:
+    """The drill for this seed. Even seeds run handlers before the rows, odd seeds in the rows' transactions.
+
+    ``shards``: there is a second shard, which suffers with the first from Redis and the producer alone.
+    """
     faults = plan(seed, seconds, listeners)
     return Drill(
         "chaos",
@@ -78,6 +83,7 @@ def chaos(seed: int, seconds: float, listeners: Sequence[str], say: Callable[[st
         handler=IN_TRANSACTION if seed % 2 else RECORD,
         settings={"handle_timeout": "5"},
         wires=True,
+        shards=shards,
         on_compose=False,
     )
 

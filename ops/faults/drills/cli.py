@@ -63,6 +63,7 @@ class DrillOptions:
     console: bool
     hold: float
     before: str | None = None
+    shards: bool = False
 
     def stream(self, drill: Drill) -> Traffic:
         """The stream of one drill, with new event ids."""
@@ -99,6 +100,7 @@ def _params() -> list[click.Parameter]:
         click.Option(["--seconds"], type=click.FloatRange(2), default=60.0, show_default=True,
                      help="How long chaos lasts."),
         click.Option(["--seed"], type=click.IntRange(0), help="Seed of chaos.  [default: random, shown at the start]"),
+        click.Option(["--shards"], is_flag=True, help="Chaos: store events in two shards, and damage one of them."),
         click.Option(["--patience"], type=click.FloatRange(1), default=1.0, show_default=True,
                      help="Multiply the time limits by this number, on a busy machine."),
         click.Option(["--console"], is_flag=True, help="Start a console for the private system, to watch the damage."),
@@ -176,7 +178,7 @@ def _chosen(names: Sequence[str], wished: DrillOptions, console: Console, *, com
 
 def _chaos(wished: DrillOptions, console: Console) -> Drill:
     show = lambda line: console.print(f"  {line}", markup=False)  # noqa: E731
-    return chaos(wished.seed, wished.seconds, NAMES[: wished.listeners], show)
+    return chaos(wished.seed, wished.seconds, NAMES[: wished.listeners], show, shards=wished.shards)
 
 
 def _carry_out(one: Drill, wished: DrillOptions, console: Console, project: DrillSettings | None) -> DrillResult:

@@ -122,6 +122,8 @@ class Drill:
     """How many nodes the broker has that listeners read instead of the producer; 0: none."""
     keys: int = 0
     """How many keys the events have. Each key's events must run in order, whatever happens."""
+    shards: bool = False
+    """Whether the listeners are one of two shards. The other has its own PostgreSQL."""
     two_groups: bool = False
     """Whether a second group of listeners uses the same database; the audit counts its rows too."""
     upgrades: bool = False

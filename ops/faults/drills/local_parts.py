@@ -21,6 +21,7 @@ from unlost.ops.faults.drills.hoard import Hoard
 from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.nodes import JournalNodes
 from unlost.ops.faults.drills.releases import Release, migrated
+from unlost.ops.faults.drills.shards import SecondShard
 from unlost.ops.faults.drills.stage import FaultProxies, StageError
 from unlost.ops.faults.drills.wires import ProxyWires
 from unlost.ops.system import copies
@@ -65,6 +66,7 @@ class LocalParts:
         self._hoard: Hoard | None = None
         self._lock: asyncpg.Connection | None = None
         self._second: Layout | None = None
+        self._shard: SecondShard | None = None
 
     @property
     def layout(self) -> Layout:

@@ -13,6 +13,7 @@ from unlost.ops.faults.drills import journals, second
 from unlost.ops.faults.drills import records as drill_records
 from unlost.ops.faults.drills.local_parts import LocalParts
 from unlost.ops.faults.drills.measure import Run, StoredEvent
+from unlost.ops.faults.drills.shards import SECOND, SecondShard
 from unlost.ops.faults.drills.stage import StageError
 from unlost.ops.kit.command import UsageProblem
 from unlost.ops.system.layout import Layout, executable
@@ -30,17 +31,23 @@ class LocalStage(LocalParts):
     async def prepare(self) -> None:
         """Create the table in which handlers' transactions record their effects."""
         await drill_records.prepare(self.database_url)
+        if self._shard is not None:
+            await drill_records.prepare(self._shard.database_url)
 
     async def rows(self, prefix: str) -> list[StoredEvent]:
         """Return the rows of a drill."""
-        return await drill_records.rows_of(self.database_url, prefix)
+        rows = await drill_records.rows_of(self.database_url, prefix, self._system.layout.group)
+        return rows if self._shard is None else rows + await self._shard.rows(prefix)
 
     async def effects(self, prefix: str) -> Counter[str]:
         """Count the committed effects of each event's handler."""
-        return await drill_records.effects_of(self.database_url, prefix)
+        effects = await drill_records.effects_of(self.database_url, prefix)
+        return effects if self._shard is None else effects + await self._shard.effects(prefix)
 
     async def count(self, prefix: str) -> int:
         """Count the rows. Raises ``StageError`` if PostgreSQL does not answer at once."""
+        if self._shard is not None:  # it stores on while the other one's PostgreSQL is away
+            return await self._shard.count(prefix)
         return await drill_records.count_of(self.database_url, prefix)
 
     async def runs(self) -> list[Run]:
@@ -50,7 +57,9 @@ class LocalStage(LocalParts):
 
     async def letters(self) -> list[str]:
         """The ids of events with unresolved letters."""
-        return await drill_records.open_in_list_and(self._system.layout.letter_files, self.database_url)
+        layout = self._system.layout
+        letters = await drill_records.open_in_list_and(layout.letter_files, self.database_url, layout.group)
+        return letters if self._shard is None else letters + await self._shard.letters()
 
     async def replay(self) -> list[str]:
         """Run ``dlq replay`` on every file, and on the fleet's list for what no file has any more.
@@ -135,9 +144,15 @@ class LocalStage(LocalParts):
         """Audit another group too."""
         self._second = layout
 
+    def add_shard(self, shard: SecondShard) -> None:
+        """Count the rows and letters of another shard too."""
+        self._shard = shard
+
     async def audit(self) -> list[str]:
         """Return the problems that ``unlost audit`` finds in each group."""
-        found = await self.audit_of(self._system.layout, "unlost")
+        found = await self.audit_of(self._system.layout, self._system.layout.group)
+        if self._shard is not None:
+            found += await self.audit_of(self._shard.layout, SECOND, self._shard.database_url)
         if self._drill.producers > 1 or self._drill.journal_nodes or self._drill.journal_moves:
             found += await journals.declared_gaps(self.listener_urls)
         if self._second is not None:
@@ -147,12 +162,13 @@ class LocalStage(LocalParts):
             found += self._feed.problems(await self.rows(ANY), await self.letters())
         return found
 
-    async def audit_of(self, layout: Layout, group: str) -> list[str]:
+    async def audit_of(self, layout: Layout, group: str, database_url: str = "") -> list[str]:
         """Return the problems that ``unlost audit`` finds in one group."""
         settings = AuditSettings.load(
             {
                 "letters": layout.letter_files, "producer_url": self.producer_url,
-                "listeners": tuple(layout.listener_urls), "database_url": self.database_url, "group": group,
+                "listeners": tuple(layout.listener_urls), "database_url": database_url or self.database_url,
+                "group": group,
                 "settle": 10.0, "unlost_token": "",
             }
         )  # fmt: skip

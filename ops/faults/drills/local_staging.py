@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from unlost.ops.faults.drills import brokers, nodes, second
+from unlost.ops.faults.drills import brokers, nodes, second, shards
 from unlost.ops.faults.drills.drill import Drill
 from unlost.ops.faults.drills.feeds import described
 from unlost.ops.faults.drills.local_stage import HEALED, LocalStage
@@ -58,6 +58,7 @@ def _environment_of(drill: Drill, data: Path, settings: Mapping[str, str]) -> di
     return {
         "lease": str(LEASE),
         "handler": drill.handler,
+        **({"group": shards.FIRST} if drill.shards else {}),
         "log_level": "info",
         "DRILL_RUNS": str(data / ("runs.pipe" if drill.fills_disk else "runs")),
         **settings,
@@ -120,6 +121,8 @@ def local_stage(
                 layout, pair.url if pair else system.postgres.url, topology.url if topology else system.valkey.url
             )
             stage = LocalStage(system, drill, wires, broker, feed, journal_nodes, release)
+            if drill.shards:
+                stage.add_shard(fed.enter_context(shards.second_shard(system)))
             if drill.two_groups:
                 stage.add_group(fed.enter_context(second.second_group(system)))
             yield stage

@@ -15,6 +15,7 @@ from unlost.dlq.record.letter_state import OPEN
 from unlost.dlq.record.sidecar import states
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
 from unlost.listener.store.postgres.reports import Reports
+from unlost.listener.store.postgres.statements import DEFAULT_GROUP
 from unlost.ops.faults.drills.measure import StoredEvent
 from unlost.ops.faults.drills.stage import Stage, StageError
 
@@ -82,10 +83,10 @@ async def prepare(database_url: str) -> None:
         await connection.execute(EFFECTS)
 
 
-async def rows_of(database_url: str, prefix: str) -> list[StoredEvent]:
+async def rows_of(database_url: str, prefix: str, group: str = DEFAULT_GROUP) -> list[StoredEvent]:
     """Return the rows of a drill."""
     async with _connection(database_url) as connection:
-        return [StoredEvent(*row) for row in await Reports(connection).rows_of_drill(prefix)]
+        return [StoredEvent(*row) for row in await Reports(connection, group).rows_of_drill(prefix)]
 
 
 def open_letters(files: Iterable[Path]) -> list[str]:
@@ -96,7 +97,7 @@ def open_letters(files: Iterable[Path]) -> list[str]:
         raise StageError(str(error)) from error
 
 
-async def open_in_list_and(files: Iterable[Path], database_url: str) -> list[str]:
+async def open_in_list_and(files: Iterable[Path], database_url: str, group: str = DEFAULT_GROUP) -> list[str]:
     """Return the ids of events with unresolved letters, in the fleet's list and in files that it lacks.
 
     If PostgreSQL does not answer, the files alone count.
@@ -107,7 +108,7 @@ async def open_in_list_and(files: Iterable[Path], database_url: str) -> list[str
     except (OSError, asyncpg.PostgresError):
         return open_letters(files)
     try:
-        reports = Reports(connection)
+        reports = Reports(connection, group)
         in_files = {letter_id: event_id for file in files if file.exists() for letter_id, event_id in _open_in(file)}
         listed = await reports.listed_letters(list(in_files))
         only = {letter_id: event_id for letter_id, event_id in in_files.items() if letter_id not in listed}
@@ -127,12 +128,12 @@ def _open_in(file: Path) -> Iterator[tuple[str, str]]:
             yield found.letter.letter_id, found.letter.event_id or ""
 
 
-async def count_of(database_url: str, prefix: str) -> int:
+async def count_of(database_url: str, prefix: str, group: str = DEFAULT_GROUP) -> int:
     """Count the rows of a drill, with one try and a short limit."""
     try:
         connection = await asyncpg.connect(database_url, timeout=1, command_timeout=1)
         try:
-            return await Reports(connection).count_of_drill(prefix)
+            return await Reports(connection, group).count_of_drill(prefix)
         finally:
             connection.terminate()
     except LIBRARY_ERRORS as error:
