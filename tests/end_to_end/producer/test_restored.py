@@ -12,7 +12,7 @@ from unlost.ops.faults.drills import journals
 from unlost.ops.system.system import System
 
 BEFORE, LOST, AFTER = 50, 300, 700
-GAPS = re.compile(r"^unlost_source_gaps_total(?:\{[^}]*\})? ([0-9]+)", re.MULTILINE)
+GAPS = re.compile(r"^unlost_source_gaps_total\{[^}]*\} ([0-9]+)", re.MULTILINE)
 
 
 def publish(system: System, name: str, count: int) -> None:
@@ -27,8 +27,7 @@ def rows(system: System, name: str) -> int:
 
 
 def gaps(url: str) -> int:
-    found = GAPS.search(httpx.get(f"{url}/metrics", trust_env=False).text)
-    return int(found[1]) if found else 0
+    return sum(map(int, GAPS.findall(httpx.get(f"{url}/metrics", trust_env=False).text)))
 
 
 def until(what: Callable[[], bool], seconds: float = 60) -> None:
