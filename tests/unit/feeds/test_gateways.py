@@ -11,16 +11,17 @@ import pytest
 from tests.support.feeds.feed import StandIn, running
 from tests.support.feeds.social import Gateway, Twitch
 from tests.support.reading import Reading, reading
-from tests.unit.feeds.test_sessions import opened, serving, source_of, taken
+from tests.unit.feeds.test_sessions import Server, opened, serving, source_of, taken
 from unlost.listener.core.facts import SourceConnected, SourceLost
-from unlost.listener.ports.source import Batch
-from unlost.listener.source.feed import beating
+from unlost.listener.ports.source import Batch, SourceEnded
+from unlost.listener.source.feed import beating, moves
 from unlost.listener.source.feed.described import with_query
 from unlost.listener.source.feed.hook import Feed
 from unlost.listener.source.feed.shipped.discord import Discord
 from unlost.listener.source.feed.shipped.twitch import Twitch as TwitchFeed
 from unlost.listener.source.feed.signs import Signs
 from unlost.listener.source.feed.source import FeedSource
+from unlost.listener.source.websocket.connection import WebSocketOptions
 
 
 class Read:
@@ -226,3 +227,56 @@ def test_silence_is_counted_only_while_a_connection_is_read():
     assert signs.silent_for(50.0) == 0.0
     signs.resume(60.0)
     assert signs.silent_for(61.0) == 1.0
+
+
+class Stopping:
+    """A connection with a message after the one that ends it."""
+
+    response = None
+    received = 0
+
+    class transport:  # noqa: N801  only its method is used
+        abort = staticmethod(lambda: None)
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = [b'{"id":7}']
+
+    async def take(self, most: int, size: int) -> list[bytes]:
+        return [b'{"error":"gone"}']
+
+    async def take_rest(self, most: int, size: int) -> list[bytes]:
+        rest, self._rest = self._rest, []
+        return rest
+
+    async def send(self, message: str) -> None: ...
+
+    async def ping(self) -> Any:
+        raise AssertionError("nobody asks")
+
+
+async def test_what_had_arrived_when_a_feed_was_left_is_read():
+    def opens(url: str, options: WebSocketOptions) -> Any:
+        return contextlib.nullcontext(Stopping())
+
+    server = Server()
+    server.url = "ws://127.0.0.1:9"
+    source = source_of('keep = { id = "*" }\nid = "id"\nstop_on = [{ error = "*" }]', server, open_connection=opens)
+    async with opened(source) as session:
+        assert await taken(session) == ["7"]
+        with pytest.raises(SourceEnded, match="pointless"):
+            await session.take(1, 1)
+
+
+async def test_a_feed_that_asks_on_each_connection_for_another_gets_it_from_time_to_time(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(moves, "MOVE_SECONDS", 0.4)
+    clock = asyncio.get_running_loop().time
+    async with serving() as server, opened(source_of('id = "id"\nagain = { again = true }', server)):
+        asked_at: list[float] = []
+        for _ in range(4):
+            client = await asyncio.wait_for(server.clients.get(), 10)
+            asked_at.append(clock())
+            await client.send('{"again":true}')
+    first, *_, last = asked_at
+    assert last - first >= 2 * 0.4, "the first move is made at once"
