@@ -132,6 +132,21 @@ async def each_that_is_settled_is_acknowledged_before_a_session_closes(broker: B
     await until_acknowledged(broker, 0)
 
 
+async def a_receipt_acknowledges_nothing_on_another_channel(broker: Broker) -> None:
+    """Each channel counts its deliveries from 1, so another message has that number there."""
+    await broker.publish(events(20))
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        before = await taken(session, 20)
+        session.abort()
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        await taken(session, 20)
+        await session.settled(receipts(before))
+        session.abort()
+    await until_acknowledged(broker, 20)
+
+
 async def what_a_member_that_stops_has_not_taken_goes_to_another_at_once(broker: Broker) -> None:
     """Not only once its session ends: that waits for events that are still processed."""
     await broker.publish(events(60))
@@ -455,6 +470,7 @@ QUESTIONS = (
 OF_ONE_KIND: dict[str, tuple[Callable[[Broker], Awaitable[None]], ...]] = {
     "rabbitmq": (
         each_that_is_settled_is_acknowledged_before_a_session_closes,
+        a_receipt_acknowledges_nothing_on_another_channel,
         what_a_member_that_stops_has_not_taken_goes_to_another_at_once,
         a_queue_that_is_deleted_ends_the_session,
         a_stream_that_is_not_called_one_is_refused_before_its_first_message,
