@@ -79,7 +79,11 @@ TOPIC_MUTATIONS: Mapping[str, tuple[str, list[Patch]]] = {
     ),
     "topic-saves-in-any-store": (
         "what was settled in a PostgreSQL that went back moves positions",
-        [(PostgresMemory, "advance_cursor", saves_in_any_store), (KafkaSession, "abort", _keeps_watermarks)],
+        [(PostgresMemory, "advance_cursor", saves_in_any_store)],
+    ),
+    "topic-saved-after-abort": (
+        "reading begins again, and what was settled before moves positions",
+        [(KafkaSession, "abort", _keeps_watermarks)],
     ),
 }
 """Mistakes about a topic. Schedules of a topic find each."""
