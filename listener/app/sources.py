@@ -15,7 +15,7 @@ from unlost.listener.fast.websocket import open_stream
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.source import Source
 from unlost.listener.source import socketio
-from unlost.listener.source.brokers.address import same
+from unlost.listener.source.brokers.address import consumer_of, same
 from unlost.listener.source.feed.gaps import Declare
 from unlost.listener.source.feed.source import FeedSource
 from unlost.listener.source.stream.partitioned import GroupProgress, Members, PartitionedStream
@@ -108,10 +108,25 @@ def check_order(order_by: str, sources: Sequence[Source], routes: Mapping[str, s
 
 
 def check_shard(group: str, order_by: str, sources: Sequence[Source], routes: Mapping[str, str]) -> None:
-    """Refuse keys in a shard: other shards store other events of the same key, and nobody would keep their order."""
+    """Refuse in a shard what is not for shards: keys, and sources that give a message to one of several shards.
+
+    A shard passes over the events of others, so each must receive everything. Nobody would keep the order of a key.
+    """
+    if Shard.of_group(group) is None:
+        return
+    dealt = [
+        masked(one.name) for one in sources
+        if one.shared and not isinstance(one, PartitionedStream) and not one.name.endswith(f"/{consumer_of(group)}")
+    ]  # fmt: skip
+    if dealt:
+        raise Misconfigured(
+            f"{', '.join(dealt)} cannot be read by GROUP={group}: it gives each message to any one consumer, which may "
+            "be in a shard that does not store it. Use a source that sends everything to each shard: our own stream, a "
+            "feed without ack, a stream of RabbitMQ, or JetStream or Kafka without durable= or group="
+        )
     said = [f"ORDER_BY={order_by}"] * bool(order_by) + [f"key={key!r} of {pattern}" for pattern, key in routes.items()]
     said += [f"key={key!r} of {masked(one.name)}" for one in sources if (key := key_of(one))]
-    if said and Shard.of_group(group) is not None:
+    if said:
         raise Misconfigured(
             f"{', '.join(said)} cannot be kept by GROUP={group}: shards store events by their ids, so those of one key "
             "are in several of them. Order needs a group that is no shard"

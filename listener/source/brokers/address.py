@@ -65,6 +65,11 @@ def read_address(
     return BrokerAddress(parts.scheme, f"{user}{at}", hosts, path, dict(given))
 
 
+def consumer_of(group: str) -> str:
+    """Return the name of a group's consumer, unless the address names another. It ends the source's name."""
+    return f"unlost-{group}"
+
+
 def same(one: str, other: str) -> bool:
     """Whether two names of sources mean the same consumer. They may name other hosts of one cluster."""
     a, b = split_address(one), split_address(other)

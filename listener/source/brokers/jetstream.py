@@ -23,7 +23,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, 
 from nats.js.errors import NotFoundError
 
 from unlost.listener.ports.source import Dropped, Loss, Opened, SourceEnded
-from unlost.listener.source.brokers.address import BrokerAddress
+from unlost.listener.source.brokers.address import BrokerAddress, consumer_of
 from unlost.listener.source.brokers.errors import library_errors, within
 from unlost.listener.source.brokers.jetstream_connection import OPEN_SECONDS, connected, stream_of
 from unlost.listener.source.brokers.jetstream_session import JetStreamSession
@@ -52,7 +52,7 @@ def options_of(
     address: BrokerAddress, *, group: str, lease: float, start_from: Literal["oldest", "now"], max_events: int
 ) -> JetStreamOptions:
     """Return the settings for this address. By default a message is redelivered after ``LEASE``."""
-    durable = address.options.get("durable", f"unlost-{group}")
+    durable = address.options.get("durable", consumer_of(group))
     return JetStreamOptions(
         address, durable, address.seconds("ack_wait", lease), start_from, max_events, f"{address.name}/{durable}"
     )

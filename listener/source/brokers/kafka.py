@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from unlost.listener.ports.source import Loss, SourceEnded
-from unlost.listener.source.brokers.address import BrokerAddress
+from unlost.listener.source.brokers.address import BrokerAddress, consumer_of
 from unlost.listener.source.brokers.errors import leave, library_errors, within
 from unlost.listener.source.brokers.kafka_session import KafkaOptions, KafkaSession, Positions
 from unlost.listener.source.brokers.kafka_unpacking import bound
@@ -36,7 +36,7 @@ NEVER = 86_400_000
 
 def options_of(address: BrokerAddress, *, group: str, start_from: Literal["oldest", "now"]) -> KafkaOptions:
     """Return the settings for this address."""
-    consumer_group = address.options.get("group", f"unlost-{group}")
+    consumer_group = address.options.get("group", consumer_of(group))
     name, session = f"{address.name}/{consumer_group}", address.seconds("session", 10.0)
     return KafkaOptions(address, name, address.path, consumer_group, start_from, session)
 

@@ -258,3 +258,16 @@ def test_a_shard_keeps_no_order():
     for order_by, routes in (("payload.a", {}), ("", {"order.*": "a"})):
         with pytest.raises(Misconfigured, match="cannot be kept by GROUP=orders-shard1of2"):
             check_shard("orders-shard1of2", order_by, [stream], routes)
+
+
+@pytest.mark.parametrize("name", ["amqp://h/queue", "kafka://h/topic/mine", "slack.toml", "nats://h/s/unlost-orders"])
+def test_a_shard_reads_no_source_that_gives_a_message_to_one_consumer_of_all_shards(name: str):
+    dealt = some(name, shared=True, partitioned=True)
+    check_shard("orders", "", [dealt], {})
+    with pytest.raises(Misconfigured, match="cannot be read by GROUP=orders-shard1of2"):
+        check_shard("orders-shard1of2", "", [dealt], {})
+
+
+def test_each_shard_has_a_consumer_of_its_own():
+    for name in ("kafka://h/topic/unlost-orders-shard1of2", "nats://h/s/unlost-orders-shard1of2"):
+        check_shard("orders-shard1of2", "", [some(name, shared=True)], {})
