@@ -37,12 +37,13 @@ class ProfileFeed(Feed):
         )
         self.fetching = None if self._backfill is None else self._backfill.fetching
         self.name = loaded.name
-        self.resumes = profile.cursor is not None or profile.ack is not None
+        self.acknowledges = profile.ack is not None and not profile.ack.at_once
+        at_once = profile.ack is not None and profile.ack.at_once  # then the feed forgets what a listener still holds
+        self.resumes = not at_once and (profile.cursor is not None or self.acknowledges)
         resume = profile.resume
         # After a message that asks for it, live events may come before those that are sent again.
         self.overlaps = profile.overlap > 0 and resume is not None and resume.message is None
         self.shared = profile.ack is not None
-        self.acknowledges = profile.ack is not None and not profile.ack.at_once
         self.key = profile.key or ""
         self.stop_on = [one for one in profile.stop_on if isinstance(one, int)]
         self.fresh = profile.fresh

@@ -100,7 +100,11 @@ class Ack(Table):
     """How a message is acknowledged."""
 
     send: Message = Field(description="{path} is a value of the message that is acknowledged")
-    at_once: bool = Field(False, description="whether it is sent on receipt, not once rows or letters are durable")
+    at_once: bool = Field(
+        False,
+        description="whether it is sent on receipt, not once rows or letters are durable: the feed then sends nothing "
+        "again; what memory holds at a kill is lost, and a gap is declared; a stop finishes it, or makes letters of it",
+    )
 
 
 class UrlFrom(Table):
