@@ -53,10 +53,13 @@ class FeedLink(Protocol):
 class FeedConnection:
     """A ``NewConnection`` while the feed subscribes, and messages after that."""
 
-    def __init__(self, link: FeedLink, after: str | None, *, overlaps: bool = False) -> None:
+    def __init__(self, link: FeedLink, after: str | None, *, overlaps: bool = False, elsewhere: bool = False) -> None:
+        """``elsewhere``: the feed has sent its address, so nobody knows whether the address asks for the cursor."""
         self.link = link
         self.after = after
-        self.expected = after if overlaps else None
+        self.continues = after is not None and not elsewhere
+        """Whether the feed sends all that came after the cursor."""
+        self.expected = after if overlaps and not elsewhere else None
         """The cursor of an event that the feed sends again before any later one. None: none, or it has come."""
         self.unsettled = 0
         """How many messages wait to be acknowledged."""

@@ -4,8 +4,10 @@ Moves never overlap, and are ``MOVE_SECONDS`` apart, since a feed may ask for a 
 connection ends before the new one is open, the move is given up. The reader connects again after its cursor, as after
 any loss. Missed events are a declared gap if the feed does not resume.
 
-An old connection proves by its answer that it was served when the new one was open. Messages and a close frame prove
-nothing: they may have been on the way since before. Without that answer, a gap is declared too.
+A feed that resumes by a cursor is asked on the new connection to continue after the last cursor that was read. An old
+connection proves by its answer that it was served when the new one was open. Messages and a close frame prove nothing:
+they may have been on the way since before. Without that answer, a gap is declared too, unless the feed repeats what the
+old one did not deliver.
 """
 
 import asyncio
@@ -28,7 +30,7 @@ class Moves:
     """The moves of one session.
 
     ``connect`` returns nothing if no connection could be opened. ``ended_early`` is called with the last sign of
-    life of an old connection that may have ended before the new one was open.
+    life of an old connection that may have ended before the new one was open, and with the new one.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Moves:
         connections: Sequence[FeedConnection],
         connect: Callable[[Again], Awaitable[FeedConnection | None]],
         changed: Callable[[], None],
-        ended_early: Callable[[float], None],
+        ended_early: Callable[[float, FeedConnection], None],
     ) -> None:
         """Make it. ``connections``: the connections that are open, the newest last."""
         self._connections = connections
@@ -103,7 +105,7 @@ class Moves:
     async def _leave(self, old: FeedConnection, new: FeedConnection) -> None:
         """Keep the old connection until the new one delivers, and all that came by it is acknowledged."""
         if not await _answers(old):
-            self._ended_early(old.heard_at)
+            self._ended_early(old.heard_at, new)
         loop = asyncio.get_running_loop()
         linger, last = loop.time() + LINGER_SECONDS, loop.time() + ACK_SECONDS
         while old in self._connections and loop.time() < last:

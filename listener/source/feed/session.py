@@ -37,7 +37,9 @@ class FeedSession:
         self._tasks: set[asyncio.Task[None]] = set()
         self._side: dict[int, dict[str, asyncio.Task[None]]] = {}
         self._loss: Loss | None = None
-        self._moves = Moves(self._connections, self._connect_again, self._changed.set, source.disconnected)
+        self._moves = Moves(self._connections, self._connect_again, self._changed.set, source.moved_late)
+        self._cursor: str | None = None
+        """The last cursor that was read, or the one after which the feed was to continue."""
         self._stopped_by: Loss | None = None
         self._paused: Callable[[], bool] = lambda: False
         self._heard_at = asyncio.get_running_loop().time()
@@ -100,6 +102,7 @@ class FeedSession:
 
     async def connect(self, after: str | None, again: Again | None = None) -> FeedConnection:
         """Open a connection, and begin to read it."""
+        self._cursor = after
         stack = contextlib.AsyncExitStack()
         made: list[FeedConnection] = []
         try:
@@ -221,6 +224,7 @@ class FeedSession:
         if isinstance(taking, tuple):
             body, event = taking
             self._ready.put_event(body, event.cursor, len(message))
+            self._cursor = event.cursor or self._cursor
             self._source.counts.events += 1
             self._source.counts.unacknowledged += self._feed.acknowledges
             connection.delivered = True
@@ -274,13 +278,14 @@ class FeedSession:
         counts.refused += taking.refused
         counts.unacknowledged += self._feed.acknowledges and taking.receipt is None
         connection.delivered = True
+        self._cursor = next(filter(None, reversed(taking.cursors)), self._cursor)
         self._ready.put(connection, taking, size)
 
     # -- beside reading -------------------------------------------------------------------------
 
     async def _connect_again(self, again: Again) -> FeedConnection | None:
         try:
-            return await self.connect(None, again)
+            return await self.connect(self._cursor if self._source.follows_cursor else None, again)
         except SourceEnded as error:
             self._loss = error.loss
             return None

@@ -107,10 +107,15 @@ class FeedSource:
         """See ``Source``."""
         return self.feed.shared
 
+    @property
+    def follows_cursor(self) -> bool:
+        """Whether a connection continues after a cursor."""
+        return self.feed.resumes and not self.feed.shared
+
     @contextlib.asynccontextmanager
     async def open(self, cursor: Callable[[], Awaitable[str | None]]) -> AsyncIterator[FeedSession]:
         """See ``Source``."""
-        after = await cursor() if self.feed.resumes and not self.feed.shared else None
+        after = await cursor() if self.follows_cursor else None
         session = FeedSession(self)
         try:
             try:
@@ -157,9 +162,11 @@ class FeedSource:
         """Whether the feed repeats nothing, and its numbers do not show what is missing."""
         return not (self.feed.resumes or self.feed.recovered) and self.numbers() is None
 
-    def disconnected(self, since: float) -> None:
-        """Declare a time without a connection, unless it is known otherwise what is missing."""
-        if self._misses:
+    def moved_late(self, since: float, new: FeedConnection) -> None:
+        """Declare the time from then on, before a move, unless the feed repeats it or numbers show what is missing."""
+        feed = self.feed
+        repeats = feed.resumes and (feed.shared or feed.acknowledges or new.continues)
+        if not repeats and not feed.recovered and self.numbers() is None:
             self.contact.disconnected(since)
 
     def resumed_late(self, asked: str, cursor: str) -> None:
@@ -216,7 +223,8 @@ class FeedSource:
             opening = moved(opening, again.url)
         try:
             link = await stack.enter_async_context(self._linked(opening))
-            connection = FeedConnection(link, after, overlaps=self.feed.overlaps)
+            elsewhere = again is not None and again.url is not None
+            connection = FeedConnection(link, after, overlaps=self.feed.overlaps, elsewhere=elsewhere)
         except SourceEnded as error:
             error.loss = error.loss._replace(why=f"{host_of(opening.url)}: {error.loss.why}")
             raise

@@ -216,6 +216,41 @@ async def test_an_old_connection_that_is_dead_leaves_a_gap_from_its_last_sign_of
     assert gaps[0]["began_at"] <= read_at
 
 
+RESUMING = ALL + 'cursor = "id"\nresume = { query = "after" }\n'
+
+
+@pytest.mark.parametrize(
+    ("again", "read", "after", "how"),
+    [
+        ("{ when = { again = true } }", 1, ["", "?after=1"], []),
+        ("{ when = { again = true } }", 0, ["", ""], ["disconnected"]),
+        ('{ when = { again = true }, url = "url" }', 1, ["", "moved"], ["disconnected"]),
+    ],
+)
+async def test_a_move_of_a_feed_that_resumes_goes_on_after_the_last_cursor_or_declares_a_gap(
+    monkeypatch, again: str, read: int, after: list[str], how: list[str]
+):
+    """The old connection is dead. A feed that was not asked to go on after a cursor repeats nothing."""
+    monkeypatch.setattr(moves, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(moves, "LINGER_SECONDS", 0.3)
+    async with serving() as server:
+        source = source_of(RESUMING + f"again = {again}", server)
+        gaps = declaring(source)
+        async with opened(source) as session:
+            old = await server.clients.get()
+            with deaf(old):
+                if read:
+                    await old.send('{"id":1}')
+                await old.send(json.dumps({"again": True, "url": f"{server.url}/moved"}))
+                new = await server.clients.get()
+                await new.send('{"id":10}')
+                assert (await taken(session, 1 + read))[-1] == "10"
+                await new.send(json.dumps({"again": True, "url": f"{server.url}/moved"}))
+                await server.clients.get()  # the next move begins once the old connection was left
+    assert [path.removeprefix("/") for path in server.paths[:2]] == after
+    assert [gap["how"] for gap in gaps] == how
+
+
 # -- numbers during a move ------------------------------------------------------------------------
 
 
