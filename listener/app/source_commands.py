@@ -95,6 +95,8 @@ def try_command(settings: TrySettings, name: str, record: Path | None) -> int:
     """Connect, and print what each message becomes. Nothing is stored, and nothing is acknowledged.
 
     Each event, answer and control message is a line, up to --show lines. How many more there were is said at the end.
+    A line "ack" is an acknowledgement that a listener would send. A class of yours marks its own: Send(…,
+    acknowledges=True).
 
     If the profile has [backfill], its first call is made too, for the last event or for the time of the trial.
     Exit code 1 if no event came, if one of them would be a dead letter, or if that call failed.

@@ -56,9 +56,10 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
-    """A message to the feed, sent at once."""
+    """A message to the feed, sent at once. ``acknowledges``: it acknowledges what was read; a trial holds it back."""
 
     text: str
+    acknowledges: bool = False
 
 
 class Beat(msgspec.Struct, frozen=True, gc=False):

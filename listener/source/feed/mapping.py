@@ -141,7 +141,7 @@ class ProfileMapping:
         receipt = None if self._ack is None else self._receipt(values)
         if not self._is_event(message, values):
             if isinstance(receipt, Receipt):  # nothing is stored, so there is nothing to wait for
-                actions.append(Send(receipt.value))
+                actions.append(Send(receipt.value, acknowledges=True))
             elif receipt is not None:
                 actions.append(receipt)
             if self._item.numbers_whole and (number := self._item.numbered(values, values)) is not None:
@@ -189,7 +189,7 @@ class ProfileMapping:
         if self._ack is None or not self._ack.is_complete(values):
             return None
         text = self._ack.filled(values)
-        return Send(text) if self._ack_at_once else Receipt(text)
+        return Send(text, acknowledges=True) if self._ack_at_once else Receipt(text)
 
     def _do_control_work(self, message: bytes, values: Values, actions: list[Action]) -> None:
         if self._remembered:

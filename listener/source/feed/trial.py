@@ -26,7 +26,8 @@ class MessageResult(msgspec.Struct, frozen=True):
     what: str
     """``event``, ``invalid`` (a dead letter), ``control``, ``sent``, ``ack``, or an order to the connection.
 
-    An ``ack`` is sent once all events of the message are rows or dead letters.
+    An ``ack`` is what a listener sends at once, or once all events of the message are rows or dead letters. A trial
+    sends none.
     """
     event_id: str | None = None
     type: str | None = None
@@ -60,7 +61,9 @@ class Trial:
     def took(self, message: bytes, actions: Sequence[Action]) -> Sequence[MessageResult]:
         """Count what a message became."""
         self.messages += 1
-        found = list(self._became(message, taking_of(actions)))
+        acks = [one.text for one in actions if isinstance(one, Send) and one.acknowledges]
+        found = list(self._became(message, taking_of(without_acks(actions))))
+        found += [MessageResult("ack", detail=text) for text in acks]
         self.kinds.update(one.what for one in found)
         return found
 
@@ -143,8 +146,13 @@ class Trial:
         return MessageResult("event", event.event_id, event.type, "", event.payload)
 
 
+def without_acks(actions: Sequence[Action]) -> list[Action]:
+    """Return the actions without those that acknowledge what was read."""
+    return [one for one in actions if not (isinstance(one, Send) and one.acknowledges)]
+
+
 class WatchedFeed(Feed):
-    """A feed that also passes its messages to a function."""
+    """A feed that also passes its messages to a function, and acknowledges nothing."""
 
     def __init__(self, feed: Feed, seen: Callable[[bytes, Sequence[Action]], None]) -> None:
         self._feed = feed
@@ -165,7 +173,7 @@ class WatchedFeed(Feed):
         """See ``Feed``."""
         actions = actions_of(self._feed, message)
         self._seen(message, actions)
-        return actions
+        return without_acks(actions)
 
     def beat(self) -> Send | None:
         """See ``Feed``."""

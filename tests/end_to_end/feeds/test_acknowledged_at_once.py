@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from tests.end_to_end.feeds.test_backfill import gaps_of
+from tests.end_to_end.feeds.test_commands import run
 from tests.end_to_end.feeds.test_gaps_over_restarts import gaps, kept
 from tests.support.feeds.feed import StandIn, running
 from tests.support.listeners import rows_of, running_listener
@@ -102,3 +103,20 @@ async def test_what_was_acknowledged_and_died_with_the_listener_is_a_declared_ga
             await listener.heard.until(lambda heard: bool(heard.of(SourceGap)))
             assert gaps(listener) == [("disconnected", None, None, None)]
     assert len(await gaps_of(servers["database_url"])) == 1
+
+
+@pytest.mark.parametrize("at_once", ["true", "false"])
+async def test_a_trial_takes_nothing_from_a_group_that_acknowledges(tmp_path: Path, at_once: str):
+    profile = tmp_path / "once.toml"
+    async with running(Once()) as feed:
+        profile.write_text(PROFILE.format(feed=feed.url).replace("at_once = true", f"at_once = {at_once}"))
+        trying = asyncio.create_task(asyncio.to_thread(run, "try", str(profile), "--seconds", "1.5"))
+        await feed.until(1, 1)
+        await feed.publish(2)
+        for client in feed.subscribed:
+            await feed.control(client, {"type": "hello", "n": 99})
+        output = (await trying).output
+    assert [line.split()[1] for line in output.splitlines() if line.startswith("ack ")] == [
+        '{"ack":0}', '{"ack":1}', '{"ack":99}'
+    ]  # fmt: skip
+    assert feed.acknowledged == set()

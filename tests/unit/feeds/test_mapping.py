@@ -216,10 +216,11 @@ def test_the_end_of_a_connection():
 def test_acknowledgements():
     text = """ack = '{"envelope_id":"{e}"}'\nkeep = { type = "x" }\nid = "id\""""
     assert read(text, {"type": "x", "id": 1, "e": "E1"})[0] == Receipt('{"envelope_id":"E1"}')
-    assert read(text, {"type": "y", "e": "E1"}) == [Send('{"envelope_id":"E1"}')], "nothing is stored, nothing waits"
+    ack = Send('{"envelope_id":"E1"}', acknowledges=True)
+    assert read(text, {"type": "y", "e": "E1"}) == [ack], "nothing is stored, nothing waits"
     assert read(text, {"type": "hello"}) == []
     at_once = text.replace("ack = '", "ack = { at_once = true, send = '").replace("}'", "}' }")
-    assert read(at_once, {"type": "x", "id": 1, "e": "E1"})[0] == Send('{"envelope_id":"E1"}')
+    assert read(at_once, {"type": "x", "id": 1, "e": "E1"})[0] == ack
 
 
 def test_numbers_of_control_messages_count_too():
