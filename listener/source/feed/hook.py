@@ -173,6 +173,8 @@ class Feed(ABC):
     """Whether the newest connection goes on where the one before ended: then nothing was missed between them."""
     numbers_each_connection: bool = False
     """Whether the numbers of events begin anew with each connection."""
+    numbers_each_process: bool = False
+    """Whether they begin anew with each process, as those of a session do that a restart cannot resume."""
 
     @abstractmethod
     async def opening(self, after: str | None) -> Opening:

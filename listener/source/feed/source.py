@@ -75,9 +75,9 @@ class FeedSource:
         self._refusals = 0
 
     @property
-    def numbering(self) -> "FeedSource":
-        """Its events may be numbered."""
-        return self
+    def numbering(self) -> "FeedSource | None":
+        """Its events may be numbered; None if their numbers show nothing over a restart."""
+        return None if self.feed.numbers_each_process else self
 
     @property
     def put(self) -> int:

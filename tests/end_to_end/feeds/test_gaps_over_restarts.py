@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.feeds.test_backfill import PROFILE, Trades, gaps_of
 from tests.support.feeds.feed import running
+from tests.support.feeds.social import Gateway
 from tests.support.listeners import RunningListener, rows_of, running_listener
 from unlost.listener.core.facts import EventsStored, NotAcknowledged, SourceGap
 
@@ -83,6 +84,35 @@ async def test_numbers_show_over_a_restart_what_is_missing(
             await kept(database_url, '{"BTC":11}')
             assert gaps(listener) == [], "nothing was sent meanwhile"
         assert len(await rows_of(database_url)) == 7
+    assert len(await gaps_of(database_url)) == 1
+
+
+@pytest.mark.parametrize("ends", ["stop", "crash"])
+async def test_numbers_of_a_session_that_ends_with_the_process_show_nothing_over_a_restart(
+    redis_url: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+):
+    async with running(Gateway()) as feed:
+        for name, value in feed.environment().items():
+            monkeypatch.setenv(name, value)
+        servers = {**NO_STREAM, "redis_url": redis_url, "database_url": database_url, "directory": tmp_path}
+        async with running_listener(**servers, source="discord", lease="2") as listener:
+            await feed.until(1, 1)
+            await feed.publish(3)
+            await listener.heard.until(stored(3))
+            await feed.end(feed.subscribed[0])
+            await feed.until(2, 1)
+            await feed.publish(3)
+            await listener.heard.until(stored(6))
+            await kept(database_url)
+            assert gaps(listener) == [], "the session was resumed"
+            await getattr(listener, ends)()
+        await feed.publish(5)
+        async with running_listener(**servers, source="discord", lease="2") as listener:
+            await feed.until(3, 1)
+            await feed.publish(3)
+            await listener.heard.until(stored(3))
+            await listener.heard.until(lambda heard: bool(heard.of(SourceGap)))
+            assert gaps(listener) == [("disconnected", None, None, None)]
     assert len(await gaps_of(database_url)) == 1
 
 

@@ -2,8 +2,9 @@
 
 The gateway sets the interval of heartbeats, which carry the number of the last event, and answers each. A connection on
 which nothing arrives for longer is dead. A connection that is lost is resumed by the session's id and that number, so
-nothing is missed. The session lives in this process: after a restart, the gateway begins a new one. Sessions differ
-between listeners, so an event is identified by its type and by the id in its data.
+nothing is missed. The session lives in this process: after a restart, the gateway begins a new one, and the time
+between is a declared gap. Sessions differ between listeners, so an event is identified by its type and by the id in
+its data.
 
 ``DISCORD_TOKEN`` is the bot's token, ``DISCORD_INTENTS`` the number that selects events. ``DISCORD_EVENTS`` are the
 types that are stored, with commas between them; all others are control.
@@ -63,6 +64,7 @@ class Discord(Feed):
 
     stop_on = NOT_AGAIN
     fresh = 120.0
+    numbers_each_process = True
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         if not environment.get("DISCORD_TOKEN"):
