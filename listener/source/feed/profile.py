@@ -77,7 +77,11 @@ class SequenceTable(Table):
 
     at: PathText = Field(description="path of the number")
     by: Identifier | None = Field(None, description="path by which numbers are counted separately; none: all together")
-    each_connection: bool = Field(False, description="whether numbers begin anew with each connection")
+    each_connection: bool = Field(
+        False,
+        description="whether numbers begin anew with each connection, or under another name, such as a session's id: "
+        "then the time until a reconnect or restart is a declared gap",
+    )
 
 
 class AgainTable(Table):

@@ -251,6 +251,21 @@ async def test_a_move_of_a_feed_that_resumes_goes_on_after_the_last_cursor_or_de
     assert [gap["how"] for gap in gaps] == how
 
 
+async def test_numbers_under_a_name_that_ends_with_the_connection_do_not_hide_the_time_without_one():
+    text = ALL + 'sequence = { by = "session", at = "id", each_connection = true }'
+    async with serving() as server:
+        source = source_of(text, server)
+        gaps = declaring(source)
+        for session_id in ("first", "second"):
+            async with opened(source) as session:
+                client = await server.clients.get()
+                await client.send(json.dumps({"id": 7, "session": session_id}))
+                assert await taken(session) == ["7"]
+                await client.close()
+                await ended(session)
+    assert [gap["how"] for gap in gaps] == ["disconnected"]
+
+
 # -- numbers during a move ------------------------------------------------------------------------
 
 
