@@ -44,7 +44,7 @@ reported together at the start, each with its line; exit code 2.
 | template | text with paths in braces, `{product_id}:{trade_id}`; within JSON, values are escaped |
 | condition | `{ path = ["one", "two"] }`, `"*"` for any value but null; `"text"`, `"beginning*"`; or a list of these |
 | `${NAME}` | an environment variable; `${NAME:-default}` if it may be missing |
-| `file:PATH` | the content of a file, read anew for each connection |
+| `file:PATH` | the content of a file, read anew for each connection. In messages, braces in a value are no paths |
 
 <!-- made by `make reference` -->
 """

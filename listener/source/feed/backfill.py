@@ -46,7 +46,7 @@ class ProfileBackfill:
         given = self._given
         values = values_of(gap, given)
         mapping = _mapping(self._profile, given, values["by"])
-        values["next"] = "" if given.start is None else _filled(given.start, values, str)
+        values["next"] = "" if given.start is None else self._filled(given.start, values, str)
         size, missing = 0, Missing(gap)
         for page in range(1, given.pages + 1):
             body = await self._page(values)
@@ -64,10 +64,10 @@ class ProfileBackfill:
         raise FetchedInPart(f"there are more than {given.pages:,} pages (pages)")
 
     async def _page(self, values: Mapping[str, str | None]) -> bytes:
-        given, fill = self._given, self._fill
-        url = _filled(fill(given.url), values, lambda value: in_address(value, "url"))
-        body = None if given.body is None else _filled(fill(given.body), values, in_json)
-        headers = {name: fill(value) for name, value in given.headers.items()}
+        given = self._given
+        url = self._filled(given.url, values, lambda value: in_address(value, "url"))
+        body = None if given.body is None else self._filled(given.body, values, in_json)
+        headers = {name: self._fill(value) for name, value in given.headers.items()}
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(self._called_at + given.every - clock())
         self._called_at = clock()
@@ -80,6 +80,15 @@ class ProfileBackfill:
             raise _ended(self._hide(error.loss.why), error.loss.wait) from None
         except TooLarge as error:
             raise NotFetchable(self._hide(str(error))) from None
+
+    def _filled(self, text: str, values: Mapping[str, str | None], form: Callable[[str], str]) -> str:
+        def value_of(hole: str) -> str:
+            value = values[hole]
+            if value is None:
+                raise NotFetchable(f"the gap has no {{{hole}}}")
+            return form(value)
+
+        return template_of(text).known(self._fill).filled(value_of)
 
     def _sound(self, actions: list[Action], body: bytes) -> list[Action]:
         """Return what an answer became, unless it seems to be another answer than the one that was asked for."""
@@ -137,18 +146,6 @@ def _time(at: float, form: str) -> str:
     if form == "iso":
         return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return str(int(at * PER_SECOND[form]))
-
-
-def _filled(text: str, values: Mapping[str, str | None], form: Callable[[str], str]) -> str:
-    def value_of(hole: str) -> str:
-        if hole not in values:
-            return f"{{{hole}}}"  # it stands in a value from outside
-        value = values[hole]
-        if value is None:
-            raise NotFetchable(f"the gap has no {{{hole}}}")
-        return form(value)
-
-    return template_of(text).filled(value_of)
 
 
 def _mapping(profile: Profile, given: Backfill, by: str | None) -> ProfileMapping:

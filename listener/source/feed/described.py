@@ -60,6 +60,7 @@ class ProfileFeed(Feed):
     async def opening(self, after: str | None) -> Opening:
         """See ``Feed``."""
         fill, connection = self._fill, self._profile.wire
+        self._mapping.renew(fill)
         if self._profile.url_from is not None:
             url = await self._called(self._profile.url_from)
         else:
@@ -91,8 +92,7 @@ class ProfileFeed(Feed):
         resume = self._profile.resume
         if connection.after is not None and resume is not None and resume.message is not None:
             cursor = self._with_overlap(connection.after)
-            text = template_of(self._fill(resume.message))
-            await connection.send(text.filled(lambda hole: in_json(cursor if hole == "cursor" else self._last(hole))))
+            await connection.send(self._filled(resume.message, cursor))
 
     def settled(self, receipt: Any) -> Send | None:
         """See ``Feed``."""
@@ -113,8 +113,10 @@ class ProfileFeed(Feed):
         except ValueError as error:  # it was there at the start; the file may come back
             raise SourceEnded(Loss(str(error))) from None
 
-    def _filled(self, text: str) -> str:
-        return template_of(self._fill(text)).filled(lambda hole: in_json(self._last(hole)))
+    def _filled(self, text: str, cursor: str | None = None) -> str:
+        template = template_of(text).known(self._fill)
+        own = {} if cursor is None else {"cursor": cursor}
+        return template.filled(lambda hole: in_json(own[hole] if hole in own else self._last(hole)))
 
     def _last(self, hole: str) -> Any:
         return self._mapping.remembered().get(path_of(hole), UNSET)

@@ -84,16 +84,28 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Loaded:
     return Loaded(Path(name).name.removesuffix(".toml"), profile, variables)
 
 
-LATER = frozenset(("url", "url_from", "open", "reply", "heartbeat", "resume", "ack", "backfill", "wire"))
-"""Keys whose texts are sent, so that a renewed secret is used."""
+SENDING = frozenset(("url", "url_from", "open", "reply", "heartbeat", "resume", "ack", "backfill", "wire"))
+"""Keys with texts that are sent."""
+SENT = frozenset(
+    ("send", "message", "url", "headers", "body", "start", "subprotocols", "proxy", "ca", "cert", "key")
+)  # fmt: skip
+"""Those texts, in the tables of these keys. They are filled in for each connection: a secret may be a new one."""
 
 
-def _known_now(key: str, value: object, variables: Variables) -> object:
-    """Fill in a key that says how to read messages. Messages to be sent are filled in anew for each connection."""
+def _known_now(key: str, value: Any, variables: Variables) -> Any:
+    """Fill in what says how to read messages, paths and conditions: all but what is sent."""
     try:
-        return value if key in LATER else variables.fill_all(value)
+        return _but_sent(value, variables) if key in SENDING else variables.fill_all(value)
     except ValueError:
         return value  # reported already
+
+
+def _but_sent(value: Any, variables: Variables) -> Any:
+    if isinstance(value, list):
+        return [_but_sent(one, variables) for one in value]
+    if isinstance(value, dict):
+        return {key: one if key in SENT else variables.fill_all(one) for key, one in value.items()}
+    return value
 
 
 def _once(found: Sequence[tuple[Location, str]]) -> list[tuple[Location, str]]:

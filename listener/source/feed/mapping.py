@@ -31,12 +31,11 @@ from unlost.listener.source.feed.slots import (
     Test,
     Values,
     Word,
-    filling_of,
     first_of,
     number_of,
     word,
 )
-from unlost.listener.source.feed.templates import MissingValue, template_of
+from unlost.listener.source.feed.templates import Fill, MissingValue, template_of
 from unlost.listener.source.feed.unpacking import UnpackError, unpacker_of
 
 SHOWN = 200
@@ -62,14 +61,14 @@ class ProfileMapping:
         self._strip = profile.strip.encode()
         keep, self._drop = Test(profile.keep, whole), Test(profile.drop, whole)
         self._is_event: Holds = keep.holds if keep.given else self._is_not_dropped
-        self._replies = [(Test(one.when, whole), filling_of(one.send, whole)) for one in profile.reply]
+        self._replies = [(Test(one.when, whole), Filling(one.send, whole)) for one in profile.reply]
         self._refusals = [(Test(one.when, whole), one.why) for one in profile.refuse]
         self._stop = Test([one for one in profile.stop_on if not isinstance(one, int)], whole)
         again = profile.again
         self._again = Test(again.when if again else [], whole)
         self._again_misses = bool(again and again.missed)
         self._again_url = whole.slot(path_of(again.url)) if again and again.url else None
-        self._ack: Filling | None = filling_of(profile.ack.send, whole) if profile.ack else None
+        self._ack: Filling | None = Filling(profile.ack.send, whole) if profile.ack else None
         self._ack_at_once = bool(profile.ack and profile.ack.at_once)
         self._waits = [Test(one.wait, whole) for one in profile.open]
         self._beat = profile.heartbeat
@@ -86,6 +85,13 @@ class ProfileMapping:
         self._control_work = bool(
             self._replies or self._stop.given or self._again.given or self._remembered or self._interval is not None
         )
+
+    def renew(self, fill: Fill) -> None:
+        """Fill in what comes from outside in the messages to the feed, anew for each connection."""
+        for _, send in self._replies:
+            send.renew(fill)
+        if self._ack is not None:
+            self._ack.renew(fill)
 
     def _read_packed(self, message: bytes) -> Iterable[Action]:
         if self._unpack is not None:

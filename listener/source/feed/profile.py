@@ -6,7 +6,6 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from unlost.listener.source.feed.forms import (
-    BY_VARIABLE,
     Address,
     AgainForms,
     Body,
@@ -153,13 +152,14 @@ class Backfill(Table):
 
     @model_validator(mode="after")
     def _known_values(self) -> Self:
-        texts = [self.url, self.body or "", self.start or ""]
-        unknown = {hole for text in texts for hole in template_of(BY_VARIABLE.sub("", text)).holes} - GAP_VALUES
+        call = {hole for text in (self.url, self.body or "") for hole in template_of(text).holes}
+        start = set(template_of(self.start or "").holes)
+        unknown = (call | start) - GAP_VALUES
         if unknown:
             raise ValueError(f"a gap has no {{{min(unknown)}}}; it has {', '.join(sorted(GAP_VALUES))}")
-        if (self.next is not None) != any("{next}" in text for text in texts[:2]):
+        if (self.next is not None) != ("next" in call):
             raise ValueError("next, and {next} in url or body, belong together")
-        if self.start is not None and (self.next is None or "{next}" in self.start):
+        if self.start is not None and (self.next is None or "next" in start):
             raise ValueError("start is the first {next}, so it needs next, and cannot hold {next}")
         return self
 

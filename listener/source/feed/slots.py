@@ -9,7 +9,7 @@ from msgspec import UNSET
 from unlost.listener.source.feed.conditions import Condition, condition_of
 from unlost.listener.source.feed.forms import CONSTANT
 from unlost.listener.source.feed.paths import Fields, Path, begins_at_the_whole, path_of
-from unlost.listener.source.feed.templates import MissingValue, Template, identifier_of, in_json, template_of, word_of
+from unlost.listener.source.feed.templates import Fill, MissingValue, identifier_of, in_json, template_of, word_of
 
 Values = Sequence[Any]
 
@@ -43,9 +43,14 @@ class Test:
 class Filling:
     """A template of a message, bound to the indexes of its values."""
 
-    def __init__(self, template: Template, slots: Slots) -> None:
-        self._template = template
-        self._slots = {hole: slots.slot(path) for hole, path in zip(template.holes, template.paths, strict=True)}
+    def __init__(self, text: str, slots: Slots) -> None:
+        self._written = written = template_of(text)
+        self._template = written
+        self._slots = {hole: slots.slot(path) for hole, path in zip(written.holes, written.paths, strict=True)}
+
+    def renew(self, fill: Fill) -> None:
+        """Fill in what comes from outside, anew."""
+        self._template = self._written.known(fill)
 
     def filled(self, values: Values) -> str:
         """Fill it with the values of a message."""
@@ -54,11 +59,6 @@ class Filling:
     def is_complete(self, values: Values) -> bool:
         """Whether the message has each value."""
         return all(values[slot] is not UNSET and values[slot] is not None for slot in self._slots.values())
-
-
-def filling_of(text: str, slots: Slots) -> Filling:
-    """Bind a template."""
-    return Filling(template_of(text), slots)
 
 
 Word = Callable[[Values, Values], str]

@@ -1,12 +1,12 @@
 """Templates: text with paths in braces, such as ``{product_id}:{trade_id}``. Pure.
 
-Braces around anything but a path, as in JSON, are ordinary text. A value is escaped for where it is put: within a JSON
-text, or within an address.
+Braces around anything but a path, as in JSON, are ordinary text, and so is all that a value from outside holds. A value
+of a message is escaped for where it is put: within a JSON text, or within an address.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -14,8 +14,11 @@ import msgspec
 from msgspec import UNSET
 
 from unlost.listener.source.feed.paths import BadPath, Path, path_of
+from unlost.listener.source.feed.variables import FILE, NAME
 
 _HOLE = re.compile(r'\{((?:\$\.|\$(?=\[))?[A-Za-z_\[][\w.\[\]"-]*)\}')
+Fill = Callable[[str], str]
+"""Returns the value from outside that ``${NAME}`` or ``file:PATH`` stands for."""
 
 
 class MissingValue(ValueError):
@@ -37,6 +40,12 @@ class Template:
     holes: tuple[str, ...]
     paths: tuple[Path, ...]
 
+    def known(self, fill: Fill) -> "Template":
+        """Fill in what comes from outside. No path is looked for in it."""
+        if _is_file(self.texts[0]):
+            return replace(self, texts=(fill(self.texts[0]),))
+        return replace(self, texts=tuple(NAME.sub(lambda found: fill(found[0]), text) for text in self.texts))
+
     def filled(self, value_of: Callable[[str], str]) -> str:
         """Put a text in place of each path."""
         parts = [self.texts[0]]
@@ -46,10 +55,19 @@ class Template:
 
 
 def template_of(text: str) -> Template:
-    """Parse a template."""
-    pieces = _HOLE.split(text)
-    holes = tuple(pieces[1::2])
-    return Template(tuple(pieces[::2]), holes, tuple(map(path_of, holes)))
+    """Parse a template as it is written. Braces within ``${NAME}``, or its default, are no paths."""
+    variables = [found.span() for found in NAME.finditer(text)]
+    texts, holes, at = list[str](), list[str](), 0
+    for found in () if _is_file(text) else _HOLE.finditer(text):
+        if not any(begin < found.start() < end for begin, end in variables):
+            texts.append(text[at : found.start()])
+            holes.append(found[1])
+            at = found.end()
+    return Template((*texts, text[at:]), tuple(holes), tuple(map(path_of, holes)))
+
+
+def _is_file(text: str) -> bool:
+    return text.startswith(FILE)
 
 
 def identifier_of(text: str) -> Template:

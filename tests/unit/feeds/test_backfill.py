@@ -75,6 +75,19 @@ margin = 1"""
     assert "Bearer sesame-42" in server.heads[0]
 
 
+async def test_braces_of_a_value_from_outside_are_no_names_of_a_gap():
+    text = (
+        PROFILE.replace("next={next}", "next={next}&key=${KEY}")
+        + """start = "${KEY}:{first}"
+method = "POST"\nbody = '{"query":"${KEY}","since":"{first}"}'"""
+    )
+    async with history(lambda _: {"trades": [{"product": "BTC/USD", "n": 4}]}) as server:
+        one = ProfileFeed(parse(text, "feed", {"API": server.url, "KEY": "a{next}{by}"}))
+        await fetched(one, gap())
+    assert (server.asked[0]["key"], server.asked[0]["next"]) == ("a{next}{by}", "a{next}{by}:4")
+    assert json.loads(server.bodies[0]) == {"query": "a{next}{by}", "since": "4"}
+
+
 async def test_a_call_cannot_use_a_value_that_the_gap_lacks():
     async with history(lambda _: []) as server:
         with pytest.raises(NotFetchable, match=r"the gap has no \{by\}"):

@@ -330,3 +330,15 @@ def test_a_feed_that_has_ended_the_subscription_has_missed_events(
 ):
     found = [type(one) for one in ProfileMapping(load(name, environment).profile).read(message)]
     assert found == [Missed, Again]
+
+
+def test_conditions_of_answers_take_values_from_outside_when_the_profile_is_read():
+    text = """url = "wss://x/"
+keep = { type = "x" }
+id = "id"
+open = [{ send = "sub", wait = { topic = "${TOPIC}" } }]
+reply = [{ when = { for = ["${TOPIC}"] }, send = "pong" }]"""
+    one = ProfileMapping(parse(text, "x", {"TOPIC": "trades"}).profile)
+    assert one.answers(0, b'{"topic":"trades"}')
+    assert not one.answers(0, b'{"topic":"${TOPIC}"}')
+    assert one.read(b'{"for":"trades"}') == [Send("pong")]

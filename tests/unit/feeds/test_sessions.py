@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Batch, SourceEnded
 from unlost.listener.source.feed.described import ProfileFeed
-from unlost.listener.source.feed.hook import Opening
+from unlost.listener.source.feed.hook import Opening, Receipt, Send
 from unlost.listener.source.feed.loading import parse
 from unlost.listener.source.feed.session import FeedSession
 from unlost.listener.source.feed.source import FeedSource, moved
@@ -123,6 +123,38 @@ async def test_messages_before_the_answer_to_a_subscription_are_events_too():
             assert await taken(session, 2) == ["1", "2"]
             assert await server.heard.get() == '{"op":"more"}'
             assert source.counts.control == 1
+
+
+SENDING = """
+open = ['{"query":${QUERY},"token":"${TOKEN}"}']
+reply = [{ when = { type = "ping" }, send = '{"pong":{n},"token":"${TOKEN}"}' }]
+keep = { id = "*" }
+id = "id"
+heartbeat = { every = 99, send = '{"beat":{n},"token":"${TOKEN}"}' }
+"""
+RESUMING = """resume = { message = '{"after":"{cursor}","token":"${TOKEN}"}' }\ncursor = "id"\n"""
+SETTLING = """ack = '{"ack":{id},"token":"${TOKEN}"}'\n"""
+
+
+@pytest.mark.parametrize("more", [RESUMING, SETTLING])
+async def test_each_message_to_a_feed_takes_values_from_outside_and_leaves_their_braces_alone(more: str):
+    values = {"QUERY": '"subscription{trades{id}}"', "TOKEN": "p{n}c${id}{cursor}"}
+    async with serving() as server:
+        source = source_of(SENDING + more, server, values)
+        async with opened(source, after="4"):
+            sent = [await server.heard.get() for _ in range(2 if more == RESUMING else 1)]
+    actions = [*source.feed.read(b'{"type":"ping","n":7}'), source.feed.beat(), *source.feed.read(b'{"id":5}')]
+    sent += [one.text for one in actions if isinstance(one, Send)]
+    sent += [str(one.value) for one in actions if isinstance(one, Receipt)]
+    resumed, settled = ([{"after": "4"}], []) if more == RESUMING else ([], [{"ack": 5}])
+    expected: list[dict[str, Any]] = [
+        {"query": "subscription{trades{id}}"},
+        *resumed,
+        {"pong": 7},
+        {"beat": 7},
+        *settled,
+    ]
+    assert [json.loads(one) for one in sent] == [{**one, "token": values["TOKEN"]} for one in expected]
 
 
 async def test_an_answer_that_does_not_come_ends_the_attempt():
