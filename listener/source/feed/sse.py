@@ -2,6 +2,9 @@
 
 Each event becomes one message: ``{"event":…,"id":…,"data":…}``. The data is kept as it was
 sent if it is JSON, and becomes a string otherwise. An event of more than the allowed bytes is measured, not kept.
+
+The last id holds for the events after it, which do not repeat it. So a long one would multiply what is received: it is
+left out, and an event that it belongs to has no ``id``.
 """
 
 import re
@@ -14,6 +17,8 @@ from unlost.listener.core.oversized import Measure, Oversized
 _END = re.compile(rb"\r\n|\n|\r")
 _encode = msgspec.json.Encoder().encode
 _raw = msgspec.json.Decoder(Raw).decode
+LONGEST_ID = 1_000
+"""How many bytes an id may have, as JSON."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -29,8 +34,7 @@ class EventParser:
         self._measure: Measure | None = None
         self._data: list[bytes] = []
         self._event = b""
-        self.last_id = ""
-        """The id of the last event, to be sent as ``Last-Event-ID``."""
+        self._id = _id_of("")
         self.retry: float | None = None
         """Seconds that the source wants between connections."""
 
@@ -87,7 +91,7 @@ class EventParser:
             case b"event":
                 self._event = value
             case b"id" if b"\0" not in value:
-                self.last_id = value.decode(errors="replace")
+                self._id = _id_of(value.decode(errors="replace"))
             case b"retry" if value.isdigit() and len(value) < 10:
                 self.retry = int(value) / 1000
             case _:
@@ -107,4 +111,10 @@ class EventParser:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             shown = _encode(data.decode(errors="replace"))
         event = self._event.decode(errors="replace") or "message"
-        return b'{"event":%b,"id":%b,"data":%b}' % (_encode(event), _encode(self.last_id), shown)
+        return b'{"event":%b,%b"data":%b}' % (_encode(event), self._id, shown)
+
+
+def _id_of(text: str) -> bytes:
+    """Return the field of an id; nothing if it is too long."""
+    encoded = _encode(text)
+    return b'"id":%b,' % encoded if len(encoded) <= LONGEST_ID else b""

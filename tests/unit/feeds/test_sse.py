@@ -55,6 +55,16 @@ def test_an_event_that_ends_with_carriage_returns_waits_for_nothing():
     assert parser.take(b"\n: end") == []
 
 
+def test_a_long_id_is_no_id_so_that_small_events_after_it_stay_small():
+    parser = EventParser(1_000_000)
+    first = parser.take(b"id: 1\ndata: 0\n\nid: " + b"x" * 900_000 + b"\n")
+    events = parser.take(b"data: 2\n\n" * 7_000)
+    after = parser.take(b"id: 3\ndata: 4\n\n")
+    assert first == [b'{"event":"message","id":"1","data":0}']
+    assert set(events) == {b'{"event":"message","data":2}'}, "without an id: it is neither their own nor the last one"
+    assert after == [b'{"event":"message","id":"3","data":4}']
+
+
 async def test_a_feed_resumes_by_last_event_id():
     asked: list[str | None] = []
     end = asyncio.Event()
