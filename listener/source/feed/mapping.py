@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import UNSET, Raw
 
 from unlost.listener.source.feed.conditions import Holds
+from unlost.listener.source.feed.forms import CONSTANT
 from unlost.listener.source.feed.hook import (
     Action,
     Again,
@@ -35,13 +36,15 @@ from unlost.listener.source.feed.slots import (
     number_of,
     word,
 )
-from unlost.listener.source.feed.templates import Fill, MissingValue, template_of
+from unlost.listener.source.feed.templates import Fill, MissingValue, identifier_of, template_of
 from unlost.listener.source.feed.unpacking import UnpackError, unpacker_of
 
 SHOWN = 200
 """How many bytes of a message an error quotes."""
 LEAST_BYTES = 100
 """A message may carry as many events as the largest one has times so many bytes. Each costs time and memory."""
+SPREAD = 4
+"""How many times the bytes of the largest message its events may have: each may repeat a part of the whole message."""
 
 
 class ProfileMapping:
@@ -54,6 +57,7 @@ class ProfileMapping:
             self._read_packed if profile.decode or profile.lines else self._read
         )
         """Returns what a message becomes; nothing for a control message."""
+        self._max_bytes = max_bytes
         self._most = max_bytes // LEAST_BYTES if most is None else most
         whole = Slots()
         self._unpack = unpacker_of(profile.decode, max_bytes) if profile.decode else None
@@ -80,6 +84,7 @@ class ProfileMapping:
         self._elements = Elements(path_of(profile.each)) if profile.each else None
         item = Slots() if profile.each else whole
         self._item = _Item(profile, item, whole)
+        self._repeated = _repeated(profile, whole) if profile.each else []
         self._item_fields = item.fields() if profile.each else None
         self._fields = whole.fields()
         self._control_work = bool(
@@ -102,11 +107,20 @@ class ProfileMapping:
         if not self._lines:
             return self._read(message)
         actions: list[Action] = []
+        room = self._room(message)
         for line in message.split(b"\n"):
-            actions += self._read(line.strip()) if line.strip() else ()
+            found = self._read(line.strip()) if line.strip() else ()
+            actions += found
+            room -= sum(map(_size, found)) if self._repeated else 0
             if len(actions) > self._most:
                 return (self._too_many(message),)
+            if room < 0:
+                return (_too_large(message),)
         return actions
+
+    def _room(self, message: bytes) -> int:
+        """How many bytes the events of a message may have. The answer of a call may be larger than any message."""
+        return SPREAD * max(self._max_bytes, len(message))
 
     def _too_many(self, message: bytes) -> Refused:
         return Refused(message, f"the message carries more than {self._most:,} events")
@@ -186,6 +200,9 @@ class ProfileMapping:
         if len(elements) > self._most:
             actions.append(self._too_many(text))
             return
+        if self._repeated and len(elements) * sum(_length(values[at]) for at in self._repeated) > self._room(text):
+            actions.append(_too_large(text))
+            return
         if self._item.numbers_whole and (number := self._item.numbered(values, values)) is not None:
             actions.append(Numbered(number))
         read, event = self._item_fields.read, self._item.event
@@ -214,6 +231,18 @@ class ProfileMapping:
             actions.append(Again(why, url if isinstance(url, str) else None))
 
 
+def _too_large(message: bytes) -> Refused:
+    return Refused(message, f"the events of the message have more than {SPREAD} times as many bytes as it may have")
+
+
+def _size(action: Action) -> int:
+    """Return how much of a message an event holds."""
+    if isinstance(action, FeedEvent):
+        texts = (action.id, action.type, action.cursor, action.sequence[0] if action.sequence else None)
+        return len(action.payload) + sum(len(text) for text in texts if text)
+    return len(action.raw) if isinstance(action, Refused) else 0
+
+
 class _Item:
     """Makes an event of one item of a message, or of the message itself."""
 
@@ -221,7 +250,7 @@ class _Item:
         def bound(given: str | list[str] | None) -> Word | None:
             if given is None:
                 return None
-            return first_of([word(one, item, whole) for one in ([given] if isinstance(given, str) else given)])
+            return first_of([word(one, item, whole) for one in _listed(given)])
 
         self._id = None if profile.id == SHA256 else bound(profile.id)
         self._type, self._cursor = bound(profile.type), bound(profile.cursor)
@@ -281,6 +310,24 @@ def _payload(profile: Profile, item: Slots, whole: Slots) -> tuple[int | None, b
     if begins_at_the_whole(profile.payload):
         return whole.slot(path_of(profile.payload), raw=True), True
     return item.slot(path_of(profile.payload), raw=True), False
+
+
+def _repeated(profile: Profile, whole: Slots) -> list[int]:
+    """Return the indexes of the parts of the whole message that each of its events holds."""
+    by = profile.sequence.by if profile.sequence else None
+    given = [*_listed(profile.id), *_listed(profile.type), *_listed(profile.cursor), *_listed(by)]
+    holes = [hole for one in given if not one.startswith(CONSTANT) for hole in identifier_of(one).holes]
+    found = [whole.slot(path_of(hole)) for hole in holes if begins_at_the_whole(hole)]
+    payload, of_whole = _payload(profile, Slots(), whole)
+    return [*found, payload] if payload is not None and of_whole else found
+
+
+def _listed(given: str | list[str] | None) -> list[str]:
+    return [] if given is None else [given] if isinstance(given, str) else given
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str | Raw) else 0
 
 
 def _optional(make: Word, values: Values, whole: Values) -> str | None:

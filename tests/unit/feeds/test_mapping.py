@@ -139,6 +139,27 @@ def test_several_events_in_one_message():
     assert bodies('each = "[*].d"\nid = "id"', [{"d": {"id": 1}}, {}]) == [{"event_id": "1", "payload": {"id": 1}}]
 
 
+@pytest.mark.parametrize(
+    "repeated", ['payload = "$.big"', 'type = "$.big"', 'cursor = "$.big"\nresume = { query = "c" }']
+)
+def test_events_that_repeat_a_large_part_of_their_message_are_one_letter(repeated: str):
+    text = f'each = "data[*]"\nid = "id"\n{repeated}'
+    small = {"big": "x" * 30, "data": [{"id": number} for number in range(99)]}
+    assert len(bodies(text, small)) == 99
+    large = {"big": "x" * 8_000, "data": [{"id": number} for number in range(6)]}
+    (refused,) = read(text, large)
+    assert isinstance(refused, Refused)
+    assert refused.why == "the events of the message have more than 4 times as many bytes as it may have"
+    assert json.loads(refused.raw) == large
+
+
+def test_lines_whose_events_repeat_a_part_of_them_are_one_letter():
+    line = json.dumps({"big": "x" * 500, "data": [{"id": number} for number in range(19)]}).encode()
+    (refused,) = read('lines = true\neach = "data[*]"\nid = "id"\ntype = "$.big"', b"\n".join([line] * 5))
+    assert isinstance(refused, Refused)
+    assert refused.why == "the events of the message have more than 4 times as many bytes as it may have"
+
+
 def test_compressed_messages_are_unpacked():
     assert bodies('decode = "gzip"\nid = "id"', gzip.compress(b'{"id":1}'))[0]["event_id"] == "1"
     packed = zlib.compressobj(wbits=-15)
