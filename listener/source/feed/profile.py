@@ -152,6 +152,10 @@ class Backfill(Table):
 
     @model_validator(mode="after")
     def _known_values(self) -> Self:
+        if any(template_of(text).has_other_braces for text in (self.url, self.start or "")):
+            raise ValueError(
+                f"a brace in url or start begins no name of a gap; names are {', '.join(sorted(GAP_VALUES))}"
+            )
         call = {hole for text in (self.url, self.body or "") for hole in template_of(text).holes}
         start = set(template_of(self.start or "").holes)
         unknown = (call | start) - GAP_VALUES

@@ -1,7 +1,8 @@
 """Templates: text with paths in braces, such as ``{product_id}:{trade_id}``. Pure.
 
-Braces around anything but a path, as in JSON, are ordinary text, and so is all that a value from outside holds. A value
-of a message is escaped for where it is put: within a JSON text, or within an address.
+In a message, braces around anything but a path, as in JSON, are ordinary text, and so is all that a value from outside
+holds. In an id or a type, each brace begins a path. A value of a message is escaped for where it is put: within a JSON
+text, or within an address.
 """
 
 import re
@@ -17,6 +18,7 @@ from unlost.listener.source.feed.paths import BadPath, Path, path_of
 from unlost.listener.source.feed.variables import FILE, NAME
 
 _HOLE = re.compile(r'\{((?:\$\.|\$(?=\[))?[A-Za-z_\[][\w.\[\]"-]*)\}')
+_IDENTIFIER_HOLE = re.compile(r'\{((?:[^{}"]|"[^"]+")+)\}')
 Fill = Callable[[str], str]
 """Returns the value from outside that ``${NAME}`` or ``file:PATH`` stands for."""
 
@@ -39,6 +41,11 @@ class Template:
     texts: tuple[str, ...]
     holes: tuple[str, ...]
     paths: tuple[Path, ...]
+
+    @property
+    def has_other_braces(self) -> bool:
+        """Whether a brace begins no path, and no ``${NAME}``."""
+        return any("{" in NAME.sub("", text) for text in self.texts)
 
     def known(self, fill: Fill) -> "Template":
         """Fill in what comes from outside. No path is looked for in it."""
@@ -75,10 +82,13 @@ def identifier_of(text: str) -> Template:
     if "{" not in text:
         path_of(text)
         return Template(("", ""), (text,), (path_of(text),))
-    template = template_of(text)
-    if not template.holes:
+    pieces = _IDENTIFIER_HOLE.split(text)
+    holes = tuple(pieces[1::2])
+    if not holes:
         raise BadPath(f"{text!r} has no path in braces")
-    return template
+    if "{" in "".join(pieces[::2]):
+        raise BadPath(f"a brace in {text!r} begins no path; a path in braces is written {{data.trades[0].id}}")
+    return Template(tuple(pieces[::2]), holes, tuple(map(path_of, holes)))
 
 
 def word_of(value: Any, path: str) -> str:

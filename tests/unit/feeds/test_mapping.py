@@ -63,6 +63,8 @@ def test_an_event_is_our_envelope_around_the_feeds_own_bytes():
         ('id = "id"\ntype = "=trade"', {"id": 1}, {"event_id": "1", "type": "trade", "payload": {"id": 1}}),
         ('id = "id"\ntype = "type"', {"id": 1, "type": None}, {"event_id": "1", "payload": {"id": 1, "type": None}}),
         ("id = '\"a.b\"'", {"a.b": "x"}, {"event_id": "x", "payload": {"a.b": "x"}}),
+        ("id = '{@id}:{\"a }b\"}'", {"@id": 1, "a }b": 2}, {"event_id": "1:2", "payload": {"@id": 1, "a }b": 2}}),
+        ("id = '{1st}}'", {"1st": "x"}, {"event_id": "x}", "payload": {"1st": "x"}}),
         ('id = "sha256"', {"x": 1}, {"payload": {"x": 1}}),
     ],
 )  # fmt: skip
