@@ -122,7 +122,8 @@ async def event_link(url: str, options: WebSocketOptions) -> AsyncIterator[Event
     transport = httpx.AsyncHTTPTransport(
         verify=options.tls if options.tls is not None else system_trust(), proxy=options.proxy, socket_options=PROBES
     )
-    headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **PLAIN, **options.headers}
+    given = {"Accept": "text/event-stream", "Cache-Control": "no-store", **PLAIN, **options.headers}
+    headers = httpx.Headers(given, encoding="utf-8")  # as the standard wants it of Last-Event-ID
     timeout = httpx.Timeout(options.open_timeout, read=None)
     async with contextlib.AsyncExitStack() as stack:
         try:

@@ -332,7 +332,7 @@ def _length(value: Any) -> int:
 
 def _optional(make: Word, values: Values, whole: Values) -> str | None:
     try:
-        return make(values, whole)
+        return make(values, whole) or None  # an empty cursor is none: it would take the place of the last one
     except MissingValue:
         return None
 

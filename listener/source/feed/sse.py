@@ -66,6 +66,8 @@ class EventParser:
         if not line:
             self._end(found)
             return
+        if line.startswith(b":"):
+            return  # a comment, which belongs to no event
         self._size += len(line)
         if self._measure is not None:
             self._measure.add(line)
@@ -95,7 +97,7 @@ class EventParser:
             case b"retry" if value.isdigit() and len(value) < 10:
                 self.retry = int(value) / 1000
             case _:
-                pass  # a comment, or a name that the standard does not know
+                pass  # a name that the standard does not know
 
     def _end(self, found: list[bytes | Oversized]) -> None:
         if self._measure is not None:

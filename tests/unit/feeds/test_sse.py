@@ -121,3 +121,30 @@ async def test_an_answer_without_a_stream_of_events_ends_the_session(answer: byt
         with pytest.raises(SourceEnded, match=why):
             async with opened(source):
                 pass
+
+
+def test_comments_belong_to_no_event():
+    parser = EventParser(1000)
+    assert parser.take(b": ping\n" * 300 + b'data: {"n":1}\n\n') == [b'{"event":"message","id":"","data":{"n":1}}']
+
+
+@pytest.mark.parametrize("last_id", ["5", "ü"])
+async def test_an_event_without_an_id_leaves_the_last_one_as_the_cursor(last_id: str):
+    asked: list[bytes] = []
+
+    async def serve(incoming: asyncio.StreamReader, outgoing: asyncio.StreamWriter) -> None:
+        head = await incoming.readuntil(b"\r\n\r\n")
+        asked.extend(line for line in head.split(b"\r\n") if line.lower().startswith(b"last-event-id"))
+        outgoing.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        outgoing.write(b'data: {"n":"2"}\n\n')
+        outgoing.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        text = f'url="http://127.0.0.1:{port}/"\nid="data.n"\ncursor="id"\nresume={{header="Last-Event-ID"}}'
+        source = FeedSource("sse", ProfileFeed(parse(text, "sse.toml", {})), declare=lambda *_, **__: None)
+        async with opened(source, last_id) as session:
+            batch = await session.take(10, 10_000)
+    assert asked == [b"Last-Event-ID: " + last_id.encode()]
+    assert not isinstance(batch, Oversized)
+    assert list(batch.cursors) == [None]
