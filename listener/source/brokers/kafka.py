@@ -12,12 +12,14 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from unlost.listener.core.errors import Misconfigured
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.source.brokers.address import BrokerAddress, consumer_of
 from unlost.listener.source.brokers.errors import leave, library_errors, within
@@ -30,6 +32,8 @@ PARTITION_BYTES = 1024 * 1024
 """Limits in bytes of one response of a broker, and of one partition in it. A larger message is sent alone."""
 OPEN_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
+SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 NEVER = 86_400_000
 """A paused reader keeps its partitions: its health shows that it does not read."""
 
@@ -60,6 +64,7 @@ class Kafka:
         bound()
         self.name = options.name
         self._options = options
+        self._security = security_of(options.address)
         self._positions = positions
         self._consumer = consumer
         self._admin = admin
@@ -75,7 +80,7 @@ class Kafka:
             session_timeout_ms=session,
             heartbeat_interval_ms=session // 3, request_timeout_ms=int(OPEN_SECONDS * 1000),
             fetch_max_bytes=FETCH_BYTES, max_partition_fetch_bytes=PARTITION_BYTES,
-            **security_of(options.address),
+            **self._security,
         )  # fmt: skip
         opened = KafkaSession(consumer, options, self._positions, self._committed)
         try:
@@ -98,7 +103,7 @@ class Kafka:
         """Return what is committed for the group, and what stands beside it: the consumer would show numbers alone."""
         options = self._options
         admin = (self._admin or AIOKafkaAdminClient)(
-            bootstrap_servers=list(options.address.hosts), client_id="unlost", **security_of(options.address)
+            bootstrap_servers=list(options.address.hosts), client_id="unlost", **self._security
         )
         try:
             await admin.start()
@@ -113,14 +118,18 @@ class Kafka:
 def security_of(address: BrokerAddress) -> dict[str, object]:
     """Return how a client proves who it is, as aiokafka takes it."""
     security = address.options.get("security", "sasl_plaintext" if address.user else "plaintext").upper()
+    mechanism = address.options.get("mechanism", "PLAIN").upper()
+    for option, value, known in (("security", security, SECURITY), ("mechanism", mechanism, MECHANISMS)):
+        if value not in known:
+            raise Misconfigured(f"SOURCE={address.name}: {option} is one of {', '.join(known)}, not {value}")
     given: dict[str, object] = {"security_protocol": security}
     if security.endswith("SSL"):
         given["ssl_context"] = ssl.create_default_context()
     if security.startswith("SASL"):
         user, _, password = address.user.rstrip("@").partition(":")
         given |= {
-            "sasl_mechanism": address.options.get("mechanism", "PLAIN"),
-            "sasl_plain_username": user,
-            "sasl_plain_password": password,
+            "sasl_mechanism": mechanism,
+            "sasl_plain_username": unquote(user),
+            "sasl_plain_password": unquote(password),
         }
     return given

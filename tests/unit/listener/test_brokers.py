@@ -15,6 +15,8 @@ from unlost.listener.core.errors import InvalidEvent, Misconfigured
 from unlost.listener.core.event import parse
 from unlost.listener.source.brokers.address import read_address
 from unlost.listener.source.brokers.identity import with_id
+from unlost.listener.source.brokers.kafka import OPTIONS as KAFKA_OPTIONS
+from unlost.listener.source.brokers.kafka import security_of
 from unlost.listener.source.brokers.trace import traces_of
 
 
@@ -185,3 +187,18 @@ def test_a_body_that_is_no_json_is_refused_unchanged(body: bytes) -> None:
 ])  # fmt: skip
 def test_headers_that_name_a_trace_are_kept_within_limits(headers: Any, found: Any) -> None:
     assert list(traces_of([headers, None])) == ([found, None] if found else [])
+
+
+def test_the_login_of_kafka_may_have_any_letters() -> None:
+    address = read_address("kafka://us%40er:p%40ss%2F%25@h/t", what="topic", port=9092, options=KAFKA_OPTIONS)
+    given = security_of(address)
+    assert (given["sasl_plain_username"], given["sasl_plain_password"]) == ("us@er", "p@ss/%")
+
+
+@pytest.mark.parametrize(("option", "known"), [("security=bogus", "SASL_SSL"), ("mechanism=bogus", "SCRAM-SHA-512")])
+def test_how_kafka_is_protected_is_checked_at_the_start(option: str, known: str) -> None:
+    nothing: Any = None
+    settings = ListenerSettings.load({"source": f"kafka://u:p@h/t?{option}"})
+    (build,) = builders(settings, nothing, lambda: None, nothing, nothing)
+    with pytest.raises(Misconfigured, match=f"is one of .*{known}"):
+        build(lambda: None)
