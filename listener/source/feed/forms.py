@@ -1,6 +1,7 @@
 """The forms of a profile's values, as types that pydantic checks. Pure."""
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -9,14 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from unlost.listener.core.order_key import PATH
 from unlost.listener.source.feed.conditions import condition_of
 from unlost.listener.source.feed.paths import EACH, path_of
-from unlost.listener.source.feed.secrets import secret_in
+from unlost.listener.source.feed.secrets import is_written_out, names_secret, secret_in
 from unlost.listener.source.feed.templates import identifier_of, template_of
+from unlost.listener.source.feed.variables import FILE, NAME
 
-SECRET = re.compile(
-    r"authori[sz]ation|token|secret|password|api[-_]?key|signature|cookie|\bsig\b|credential", re.IGNORECASE
-)
-BY_VARIABLE = re.compile(r"\$\{\w+(:-[^}]*)?\}")
-HOLE = re.compile(r"\{\w+\}")
 CONSTANT = "="
 LONGEST_SECONDS = 7 * 86400
 
@@ -65,17 +62,24 @@ def _condition(given: Any) -> Any:
 def _address(text: str) -> str:
     if not text.startswith(("ws://", "wss://", "http://", "https://", "${", "file:")):
         raise ValueError("must begin with ws://, wss://, http:// or https://")
-    parts = urlsplit(BY_VARIABLE.sub("", text))
-    secrets = [value for name, value in parse_qsl(parts.query) if SECRET.search(name)]
-    if parts.password or any(not HOLE.fullmatch(value) for value in secrets):
+    parts = urlsplit(NAME.sub(lambda found: found[2] or "", text))  # what is written out
+    user = parts.password or (parts.password is None and parts.username)
+    if user or any(names_secret(name) and is_written_out(value) for name, value in parse_qsl(parts.query)):
         raise ValueError("holds a secret; write ${NAME} in its place")
     return text
 
 
 def _headers(given: dict[str, str]) -> dict[str, str]:
     for name, value in given.items():
-        if SECRET.search(name) and not (BY_VARIABLE.search(value) or value.startswith("file:")):
+        if names_secret(name) and not value.startswith(FILE) and is_written_out(value):
             raise ValueError(f"the header {name} holds a secret; write ${{NAME}} or file:PATH in its place")
+    return given
+
+
+def _subprotocols(given: list[str]) -> list[str]:
+    for name, value in pairwise(given):
+        if names_secret(name) and not value.startswith(FILE) and is_written_out(value):
+            raise ValueError(f"what follows {name} is a secret; write ${{NAME}} in its place")
     return given
 
 
@@ -116,6 +120,7 @@ Body = Annotated[str, AfterValidator(_body)]
 PathOfKey = Annotated[str, AfterValidator(_key)]
 When = Annotated[Any, AfterValidator(_condition)]
 Address = Annotated[str, AfterValidator(_address)]
+Subprotocols = Annotated[list[str], AfterValidator(_subprotocols)]
 HeaderTable = Annotated[dict[str, str], AfterValidator(_headers)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
 PathOfEach = Annotated[str, AfterValidator(_each)]

@@ -19,6 +19,7 @@ from unlost.listener.source.feed.forms import (
     Seconds,
     SecondsOrPath,
     SendAlone,
+    Subprotocols,
     When,
 )
 from unlost.listener.source.feed.templates import template_of
@@ -172,7 +173,7 @@ class ConnectionTable(Table):
     """The connection itself."""
 
     headers: HeaderTable = Field({}, description="headers of the handshake; files are read anew for each connection")
-    subprotocols: list[str] = Field([], description="WebSocket subprotocols, the best first")
+    subprotocols: Subprotocols = Field([], description="WebSocket subprotocols, the best first")
     proxy: Address | None = Field(None, description="HTTP proxy; none: no proxy, even if the environment names one")
     ca: str | None = Field(None, description="file of the certificates to trust")
     cert: str | None = Field(None, description="file of the client's certificate")

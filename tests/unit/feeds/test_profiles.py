@@ -143,6 +143,18 @@ WRONG = [
         (f"{FROM}body = 'grant=x&client_secret=abc'", "url_from.body", "client_secret"),
         ("backfill = { url = 'https://x/', body = '{\"passphrase\":\"abc\"}' }", "backfill.body", "passphrase"),
     )],
+    *[(f"url = '{url}'", "url: holds a secret; write ${NAME} in its place") for url in (
+        "wss://x/?token=${T:-abc}", "wss://abc@x/", "${URL:-wss://u:abc@x/}", "wss://x/?jwt=abc", "wss://x/?access_key=abc",
+        "wss://x/?key=abc", "wss://x/?a=1&bearer=abc", "wss://x/?X-Amz-Signature=abc", "wss://x/?sig=abc",
+    )],
+    *[(f"[wire]\nheaders = {{ {name} = '{value}' }}", f"wire.headers: the header {name} holds a secret")
+      for name, value in (
+        ("Authorization", "Bearer ${T:-abc}"), ("X-Auth", "abc"), ("X-Passwd", "abc"), ("X-Auth-Token-Id", "abc"),
+    )],
+    *[(f"[wire]\nsubprotocols = {given}", "wire.subprotocols: what follows bearer is a secret; write ${NAME}")
+      for given in (
+        "['bearer', 'abc']", "['x', 'bearer', '${T:-abc}']",
+    )],
     ("reply = [{ when = 'a', send = '${NOWHERE}' }]", "reply[0].send: the environment variable NOWHERE is not set"),
     ("[wire]\nheaders = { A = 'file:/nowhere/at/all' }", "wire.headers.A: /nowhere/at/all cannot be read"),
 ]  # fmt: skip
@@ -274,3 +286,15 @@ def test_the_names_are_those_of_the_documentation():
 )  # fmt: skip
 def test_what_is_no_secret_in_a_message_is_not_taken_for_one(send: str):
     assert parse(f"{GOOD}reply = [{{ when = 'a', send = '{send}' }}]", "feed.toml", {"TOKEN": "abc"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'url = "wss://x/?token=${T}&b={next}"', 'url = "wss://u:${T}@x/"', 'url = "wss://${T}@x/"',
+        'url = "${URL:-wss://x/a?streams=b@c}"', 'url = "wss://x/"\n[wire]\nsubprotocols = ["bearer", "${T}"]',
+        'url = "wss://x/"\n[wire]\nheaders = { Authorization = "Bearer ${T:-}", X-Author = "me", X-Key-Count = "3" }',
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_in_an_address_or_a_header_is_not_taken_for_one(text: str):
+    assert parse(f'id = "id"\n{text}', "feed.toml", {"T": "abc"})
