@@ -25,7 +25,7 @@ LINE = b"y\n"
 GIANT = 2_900_000_000
 GIANT_SHA256 = "b317a36461aaecf3bd9ce35f90cfa0c05425a25b3319e0ad61648a69720b271b"
 """Of its content: ``yes | head -c 2900000000 | sha256sum``."""
-EMPTY, EMPTIES = b"\x81\0", 3_000_000
+EMPTY, EMPTIES = b"\x81\0", 2_000_000
 UNREAD = 256 * 1024
 """Bytes that wait in the kernel. While it is read, all that waits is read at once, up to as much."""
 LOOKS = 10
