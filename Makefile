@@ -30,8 +30,8 @@ proof: $(INSTALLED) ## Start the whole system on free ports, publish, verify, st
 bench: $(INSTALLED) ## Measure on this machine, side by side (ARGS="--full --json FILE" ...)
 	@$(BIN)/unlost bench $(ARGS)
 
-test: $(INSTALLED) ## Run the tests, on real servers, five at a time (ARGS="-k name" ...)
-	@$(BIN)/pytest -n 5 --dist worksteal $(ARGS)
+test: $(INSTALLED) ## Run the tests, on real servers, four at a time (ARGS="-k name" ...)
+	@$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 drill: $(INSTALLED) ## Damage a private system and report whether every event was kept (ARGS="redis-frozen", ARGS=all, ARGS=--list)
 	@$(BIN)/unlost drill $(ARGS)
