@@ -216,7 +216,6 @@ QUESTIONS: dict[Callable[[OrderedJetStreamBroker], Awaitable[None]], dict[str, A
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one.__name__)
 async def test_a_stream_in_order(question: Callable[[OrderedJetStreamBroker], Awaitable[None]]) -> None:
     with running(NatsServer) as server:
-        assert isinstance(server, NatsServer)
         broker = OrderedJetStreamBroker(server, place(question.__name__), **QUESTIONS[question])
         await broker.make()
         await question(broker)

@@ -216,7 +216,6 @@ QUESTIONS: dict[Callable[[RabbitStreamBroker], Awaitable[None]], dict[str, int]]
 async def test_a_stream_answers_every_question() -> None:
     """All are asked of one server, one after the other."""
     with running(RabbitServer) as server:
-        assert isinstance(server, RabbitServer)
         for question, limits in QUESTIONS.items():
             broker = RabbitStreamBroker(server, place(question.__name__), **limits)
             await broker.make()

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import aiormq
@@ -40,6 +40,7 @@ from unlost.ops.system.nats import NatsServer
 from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.server import Server
 
+S = TypeVar("S", bound=Server)
 GROUP = "tested"
 ACK_WAIT = 1.0
 PARTITIONS = 2
@@ -228,7 +229,7 @@ class KafkaBroker:
         self.gaps = Declared()
         self.start_from: Literal["oldest", "now"] = "oldest"
         self.clients: dict[str, Any] = {}
-        """What makes clients, if not the library."""
+        """A factory of clients, in place of the library."""
 
     @property
     def address(self) -> str:
@@ -456,7 +457,7 @@ class RabbitStreamBroker(RabbitBroker):
 
 
 @contextlib.contextmanager
-def running(kind: type[Server]) -> Iterator[Server]:
+def running(kind: type[S]) -> Iterator[S]:
     """A server in its own directory, which is removed afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="unlost-test-"))
     server = kind(directory, 0, log=directory / "log")

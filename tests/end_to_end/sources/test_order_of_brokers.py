@@ -130,7 +130,6 @@ async def test_kafka_keeps_the_order_of_each_key_when_a_listener_is_killed_and_l
     redis_url: str, database_url: str, tmp_path: Path, processes: list[ListenerProcess]
 ) -> None:
     with running(TansuServer) as server:
-        assert isinstance(server, TansuServer)
         broker = KafkaBroker(server, "orders")
         await broker.make()
         await keeps_the_order(broker, redis_url, database_url, tmp_path, processes)
@@ -141,7 +140,6 @@ async def test_jetstream_keeps_the_order_of_each_key_when_a_listener_is_killed_a
     redis_url: str, database_url: str, tmp_path: Path, processes: list[ListenerProcess]
 ) -> None:
     with running(NatsServer) as server:
-        assert isinstance(server, NatsServer)
         broker = OrderedJetStreamBroker(server, "orders")
         await broker.make()
         await keeps_the_order(broker, redis_url, database_url, tmp_path, processes)
