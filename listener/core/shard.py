@@ -6,6 +6,7 @@ event, and events of the same id with other content, belong to one shard, whose 
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 from zlib import crc32
 
@@ -43,6 +44,20 @@ class Shard(NamedTuple):
     def group_of(self, event_id: str) -> str:
         """Return the name of the group that stores the event."""
         return f"{self.base}-shard{self.number_of(event_id)}of{self.total}"
+
+    @classmethod
+    def divided_otherwise(cls, group: str, others: Iterable[str]) -> str | None:
+        """Return another group that divides the same events in another way, or stores all of them; None if none does.
+
+        Each of them would store once more the events that the other has stored.
+        """
+        whole = 0
+        mine = cls.of_group(group) or cls(group, 1, whole)
+        for other in others:
+            theirs = cls.of_group(other) or cls(other, 1, whole)
+            if theirs.base == mine.base and theirs.total != mine.total:
+                return other
+        return None
 
     def __str__(self) -> str:
         """Say which it is."""

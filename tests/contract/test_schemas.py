@@ -97,6 +97,15 @@ async def test_two_groups_on_one_database_store_the_same_events_each(database_ur
         await database.close()
 
 
+@pytest.mark.parametrize("other", ["shop-shard1of3", "shop"])
+async def test_shards_of_another_number_are_refused(database_url: str, other: str) -> None:
+    for group in ("shop-shard1of2", "shop-shard2of2", "unlost", "shopping"):
+        await done(database_url, group=group)
+    with pytest.raises(Misconfigured, match=f"GROUP={other}: .* the group shop-shard[12]of2"):
+        await done(database_url, group=other)
+    await done(database_url, group="shop-shard1of2")
+
+
 async def test_nothing_collides_with_the_users_own_tables(
     database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:

@@ -20,10 +20,11 @@ import asyncpg
 import msgspec
 
 from unlost.listener.core.errors import Misconfigured, Unavailable
+from unlost.listener.core.shard import Shard
 from unlost.listener.store.postgres import earlier
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.statements import quoted
+from unlost.listener.store.postgres.statements import group_of, quoted
 
 LOCK = 7_316_540_112_839
 """Any number that all of us and nobody else use."""
@@ -36,6 +37,7 @@ CREATE TABLE migrations (
 )
 """
 HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)"
+OURS = "SELECT nspname FROM pg_catalog.pg_namespace WHERE starts_with(nspname, 'unlost')"
 HAS_RECORD = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'migrations')"
 
 MADE_MEANWHILE = (asyncpg.UniqueViolationError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateTableError)
@@ -130,6 +132,7 @@ async def _migrate(connection: Connection, database: Database) -> Migrated:
     schema = quoted(database.schema)
     await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=60)
     if not await connection.fetchval(HAS_SCHEMA, database.schema):
+        await _refuse_divided_otherwise(connection, database.group)
         await connection.execute(f"CREATE SCHEMA {schema}")
     await connection.execute(f"SET LOCAL search_path = {schema}")
     moved = False
@@ -141,6 +144,16 @@ async def _migrate(connection: Connection, database: Database) -> Migrated:
     for migration in missing:
         await _apply(connection, migration)
     return Migrated(database.schema, tuple(one.name for one in missing), moved)
+
+
+async def _refuse_divided_otherwise(connection: Connection, group: str) -> None:
+    """Refuse a new group if another number of shards, or one group, has stored the same events in this database."""
+    groups = [group_of(row["nspname"]) for row in await connection.fetch(OURS)]
+    if (other := Shard.divided_otherwise(group, filter(None, groups))) is not None:
+        raise Misconfigured(
+            f"GROUP={group}: this database has the tables of the group {other}, which divides the same events "
+            f"otherwise, so its events would be stored again here. Give the new groups another name"
+        )
 
 
 async def _lead_elsewhere(connection: Connection, path: str, database: str) -> None:

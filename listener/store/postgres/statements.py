@@ -27,6 +27,12 @@ def schema_of(group: str) -> str:
     return DEFAULT_GROUP if group == DEFAULT_GROUP else f"unlost_{group}"
 
 
+def group_of(schema: str) -> str | None:
+    """Return the group whose schema has this name; None if it is no group's."""
+    group = schema if schema == DEFAULT_GROUP else schema.removeprefix(f"{DEFAULT_GROUP}_")
+    return group if re.fullmatch(GROUP_NAME, group) and schema_of(group) == schema else None
+
+
 def quoted(name: str) -> str:
     """Quote a name as an identifier of PostgreSQL."""
     doubled = name.replace('"', '""')

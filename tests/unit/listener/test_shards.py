@@ -44,6 +44,15 @@ def test_a_shard_that_cannot_be_is_refused(group: str):
         Shard.of_group(group)
 
 
+@pytest.mark.parametrize(("group", "others", "found"), [
+    ("o-shard1of2", ["o-shard2of2", "p-shard1of3", "p"], None), ("o-shard1of2", ["o-shard1of3"], "o-shard1of3"),
+    ("o-shard1of2", ["o"], "o"), ("o", ["o-shard1of2"], "o-shard1of2"), ("o", ["o", "p"], None),
+    ("o-shard1of1", ["o"], "o"),
+])  # fmt: skip
+def test_groups_that_divide_the_same_events_in_another_way_are_found(group: str, others: list[str], found: str | None):
+    assert Shard.divided_otherwise(group, others) == found
+
+
 @given(st.text(), st.integers(1, 64))
 def test_an_event_is_stored_by_one_shard_whose_group_has_its_name(event_id: str, total: int):
     stored_by = [one for one in (Shard("orders", number, total) for number in range(1, total + 1)) if one.has(event_id)]
