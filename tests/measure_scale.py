@@ -36,7 +36,7 @@ FITTED, PREDICTED = (1, 2, 4), 8
 
 
 class Form(NamedTuple):
-    """What is measured: so many listeners in each shard, which read everything or a share of the stream."""
+    """One thing to measure: so many listeners in each shard, which read everything or a share of the stream."""
 
     listeners: int
     partitions: str = "off"

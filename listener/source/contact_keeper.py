@@ -1,14 +1,14 @@
 """Keeps the contact with a source over a restart, so that what no listener received meanwhile is a declared gap.
 
-About once a second, with the cursor, each listener writes one small row for the source: when it last heard of it, and
-the last numbers that it counted. A listener that starts compares these rows with what it receives itself:
+About once a second, with the cursor, each listener writes one small row for the source: when it last received
+something, and the last numbers that it counted. A listener that starts compares these rows with its own messages:
 
 - A listener that was connected after this one had connected has missed nothing before, or declares that itself.
 - Otherwise the gap ends when this one connected. If the numbers are kept, it is in them. If not, it began with the
   last sign of life of any listener. It is declared before this listener writes a row of its own.
 
-If the source does not resume, the row says up to where every event is a row or a letter. What a listener had in memory
-when it was killed is so part of the gap. The numbers of a source that resumes are written before the cursor,
+If the source does not resume, the row says up to where every event is a row or a letter. So the events that a killed
+listener had in memory are part of the gap. The numbers of a source that resumes are written before the cursor,
 so that they are never behind it.
 """
 

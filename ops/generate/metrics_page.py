@@ -70,7 +70,7 @@ FLOW = (
     _metric("events_total", "counter", "outcome", "each event that ended here; `duplicate`: settled before or "
             "elsewhere; `other_shard`: stored by another shard", "`buried` grows"),
     _metric("shards", "gauge", "base number", "nothing: how many shards the group has, and which of them this is",
-            "when a shard lacks, or two listeners count another number of shards"),
+            "when a shard is missing, or listeners differ in the number of shards"),
     _metric("settle_seconds", "histogram", "", "each stored event: from receipt to settlement",
             "more than 0.1 % above 5"),
     _metric("batch_events", "histogram", "stage", "each batch of a stage", NEVER),

@@ -1,6 +1,6 @@
 """A simulated topic of Kafka, and the client of it that the product's own ``Kafka`` and ``KafkaSession`` use.
 
-The members of the group share the partitions. When one joins, leaves or is not heard of for ``SESSION``, or the
+The members of the group share the partitions. When one joins, leaves or sends no heartbeat for ``SESSION``, or the
 coordinator moves, all give up their partitions and join again. A member that does not is left out: it may still hold
 messages, and think that it owns their partitions.
 """
@@ -52,7 +52,7 @@ class SimulatedTopic:
         self.committed: dict[int, OffsetAndMetadata] = {}
         self._published = 0
         self._members: dict[SimulatedConsumer, float] = {}
-        """When each was heard of last."""
+        """When each sent its last heartbeat."""
         self._joining: dict[SimulatedConsumer, asyncio.Future[list[int]]] = {}
         self._round = 0
 
@@ -129,17 +129,17 @@ class SimulatedTopic:
         if (left := heard + SESSION - self.world.now) > 0:
             self.world.later(left + 0.01, self._expire, member)
             return
-        self.world.note("topic", f"a member of {member.process.name} is not heard of")
+        self.world.note("topic", f"a member of {member.process.name} sends no heartbeat")
         self.leave(member)
 
 
 def _tell(process: Process, known: "asyncio.Future[list[int]]", partitions: list[int]) -> None:
-    def told() -> None:
+    def notify() -> None:
         if not known.done():
             known.set_result(partitions)
 
     if process.alive:
-        process.call_soon(told)
+        process.call_soon(notify)
 
 
 class Client:
@@ -165,7 +165,7 @@ class Client:
 
 
 class SimulatedAdmin(Client):
-    """What the product uses of ``AIOKafkaAdminClient``."""
+    """The part of ``AIOKafkaAdminClient`` that the product uses."""
 
     async def list_consumer_group_offsets(self, _: str, partitions: Any) -> dict[TopicPartition, OffsetAndMetadata]:
         return await self._asked(lambda: {TopicPartition(TOPIC, one): at for one, at in self._topic.committed.items()})
@@ -175,7 +175,7 @@ class SimulatedAdmin(Client):
 
 
 class SimulatedConsumer(Client):
-    """What the product uses of ``AIOKafkaConsumer``. It reads on until its heartbeat is refused."""
+    """The part of ``AIOKafkaConsumer`` that the product uses. It reads on until its heartbeat is refused."""
 
     def __init__(self, process: Process, topic: SimulatedTopic, **_: Any) -> None:
         super().__init__(process, topic)

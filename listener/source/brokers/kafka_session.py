@@ -28,7 +28,7 @@ from unlost.listener.source.feed.unpacking import UnpackError
 ID_HEADERS = ("event_id", "ce_id")
 """The second is that of CloudEvents."""
 OURS = "unlost"
-"""What stands beside a position that is committed to Kafka: PostgreSQL had it first."""
+"""The metadata of a position that is committed to Kafka. It means that PostgreSQL had the position first."""
 TOGETHER = 64
 """How many messages of one partition share a receipt: one unsettled message holds back all of them."""
 WAY_OUT = "delete it there (kafka-delete-records), and reading goes on after it, with a declared gap"

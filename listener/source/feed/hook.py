@@ -32,7 +32,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     compression: bool = False
     binary: bytes = b""
-    """What is put before each binary message, so that ``read`` can tell it from text."""
+    """A prefix that marks binary messages for ``read``."""
 
 
 class FeedEvent(msgspec.Struct, frozen=True, gc=False):

@@ -22,11 +22,11 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class BadPacket(ValueError):
-    """What the server sent is no packet of Socket.IO."""
+    """A message of the server is no packet of Socket.IO."""
 
 
 class _Json:
-    """What the library calls for JSON."""
+    """The JSON functions that the library calls."""
 
     @staticmethod
     def loads(text: str) -> Raw:

@@ -75,7 +75,7 @@ class WebSocketOptions:
     proxy: str | None = None
     tls: ssl.SSLContext | None = None
     binary: bytes = b""
-    """What is put before each binary message, to tell it from text. Only ``messages.py`` can do that."""
+    """A prefix that marks binary messages. Only ``messages.py`` can add it."""
     ca: str = "WS_CA"
     cert: str = "WS_CERT"
     """The names of the settings by which a user can help if TLS fails."""

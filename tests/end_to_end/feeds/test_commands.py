@@ -37,11 +37,11 @@ def test_list_and_show():
     assert "Slack" in listed.output
     shown = run("show", "slack")
     assert 'Authorization = "Bearer ${SLACK_APP_TOKEN}"' in shown.output
-    for name, told in (("twitch", "TWITCH_SUBSCRIPTIONS"), ("discord", "DISCORD_INTENTS")):
+    for name, variable in (("twitch", "TWITCH_SUBSCRIPTIONS"), ("discord", "DISCORD_INTENTS")):
         code = run("show", name)
         assert code.exit_code == 0
         assert f"class {name.capitalize()} in " in code.output.splitlines()[0]
-        assert told in code.output.partition('"""\n\nimport')[0]
+        assert variable in code.output.partition('"""\n\nimport')[0]
         assert "async def opening(self, after: str | None) -> Opening:" in code.output
         compile(code.output, name, "exec")
     assert "class Mine(Feed)" in run("show", "tests.end_to_end.feeds.test_commands:Mine").output

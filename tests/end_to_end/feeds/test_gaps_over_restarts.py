@@ -1,4 +1,4 @@
-"""What no listener received while none was there is a declared gap: on real servers, after a stop and after kill -9."""
+"""Events that were sent while no listener ran are a declared gap: on real servers, after a stop and after kill -9."""
 
 import asyncio
 import time

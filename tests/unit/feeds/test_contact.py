@@ -235,7 +235,7 @@ async def test_too_many_names_are_not_kept(names: list[str]):
 
 
 class Step(NamedTuple):
-    """What happens in one second."""
+    """The events of one second."""
 
     skipped: int
     received: int

@@ -1,4 +1,4 @@
-"""What packets of Socket.IO become, its addresses, and its connections. The real server is met end to end."""
+"""Packets of Socket.IO as events and letters, its addresses, and its connections. The real server is met end to end."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ ORDERS = "socketio://127.0.0.1:9/orders"
 
 
 def became(*messages: bytes, source: str = ORDERS) -> list[tuple[str, object]]:
-    """What each message became: the body of an event, the reason of a letter, or the acknowledgement."""
+    """The result of each message: the body of an event, the reason of a letter, or the acknowledgement."""
     feed = TestFeed(source)
     found: list[tuple[str, object]] = []
     for one in feed.read(*messages):

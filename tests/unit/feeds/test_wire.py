@@ -188,7 +188,7 @@ async def test_the_best_subprotocol_that_both_know_is_spoken():
 
 
 async def test_a_token_that_is_refused_is_read_again_from_its_file(tmp_path: Path):
-    """Whatever the file holds at the next attempt is sent, without a new start."""
+    """The next attempt sends the new content of the file, without a restart."""
     token = tmp_path / "token"
     token.write_text("first")
     wire = f'[wire]\nheaders = {{ Authorization = "file:{token}" }}'
